@@ -1,0 +1,56 @@
+# What people do here; `make help` lists it. Each target does its own set-up, and repeats nothing that is done.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NODE_MODULES := node_modules/.package-lock.json
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-unit check format lock bench clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.done: requirements-dev.lock pyproject.toml
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13 …" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(NODE_MODULES): package.json package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed for the local Restate server: install Node.js 20 or newer" >&2; exit 1; }
+	@echo "getting the Restate server and the TypeScript packages …"
+	@npm ci --silent
+	@touch $@
+
+run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs to try
+	@exec $(BIN)/restate-pubsub dev
+
+test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser
+	@tests/need-debian-packages chromium
+	$(BIN)/pytest
+
+test-unit: $(VENV)/.done ## The tests that need no other program
+	$(BIN)/pytest tests/unit
+
+check: $(VENV)/.done ## Lint, format, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.done ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## Pin anew what pyproject.toml asks for (needs uv)
+	uv pip compile -q pyproject.toml $(LOCK_OPTIONS) -o requirements.lock
+	uv pip compile -q pyproject.toml --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
+	npm install --package-lock-only --silent
+
+LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) node_modules .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,1 @@
+"""Durable topics in Restate, live streams in the browser."""

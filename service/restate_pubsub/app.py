@@ -1,0 +1,118 @@
+"""The composition root: settings in, one ASGI application out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import restate
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from restate_pubsub.feed import FeedOptions
+from restate_pubsub.health import Health
+from restate_pubsub.hub import Hub
+from restate_pubsub.ingress import Ingress
+from restate_pubsub.metrics import Metrics
+from restate_pubsub.problems import problem
+from restate_pubsub.restate_source import RestateSource
+from restate_pubsub.routes import Routes
+from restate_pubsub.topic import TopicOptions
+from restate_pubsub.topic_log import Retention
+from restate_pubsub.topic_object import create_pubsub_object
+from restate_pubsub.wire import Limits
+
+if TYPE_CHECKING:
+    from restate_pubsub.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The application, and the parts that a server drains when it stops."""
+
+    app: Starlette
+    hub: Hub
+    health: Health
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what one call may carry."""
+    return Limits(
+        message_bytes=settings.message_max_bytes,
+        batch_bytes=settings.batch_max_bytes,
+        batch_messages=settings.batch_max_messages,
+        topic_bytes=settings.topic_max_bytes,
+        pull_bytes=settings.pull_max_bytes,
+        pull_messages=settings.pull_max_messages,
+    )
+
+
+def create_service(settings: Settings) -> Service:
+    """Build everything that one process runs; nothing starts before the application's lifespan."""
+    replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
+    metrics = Metrics(CollectorRegistry())
+    token = settings.auth_token.get_secret_value() if settings.auth_token else None
+    ingress = Ingress(settings.ingress_url, settings.object_name, token)
+    limits = limits_of(settings)
+    hub = Hub(
+        RestateSource(ingress, replica),
+        replica,
+        FeedOptions(pull_wait=settings.feed_pull_timeout, linger=settings.linger, ring_bytes=settings.ring_bytes),
+        metrics,
+    )
+    health = Health(ingress, lambda ready: metrics.ready(ready=ready))
+    pubsub = create_pubsub_object(
+        settings.object_name,
+        TopicOptions(
+            limits=limits,
+            retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
+            pull_timeout=settings.pull_timeout,
+            local=hub,
+            on_write=metrics.wrote,
+        ),
+        idempotency_retention=settings.idempotency_retention,
+    )
+    routes = Routes(settings, hub, health, metrics, limits)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(health.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await hub.close()
+            await ingress.close()
+
+    endpoint = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
+    app = Starlette(
+        routes=[
+            Route("/health/live", routes.live),
+            Route("/health/ready", routes.ready),
+            Route("/metrics", routes.metrics),
+            Mount(settings.restate_path, endpoint),
+            Route(f"{settings.sse_path}/{{topic:path}}", routes.stream, methods=["GET"]),
+        ],
+        lifespan=lifespan,
+        exception_handlers={404: _not_found, 405: _not_allowed},
+    )
+    app.router.redirect_slashes = False
+    return Service(app, hub, health)
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    return problem(404, "not-found", f"There is nothing at {request.url.path!r}")
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    allow = getattr(error, "headers", None)
+    return problem(405, "method-not-allowed", f"{request.method} is not possible at {request.url.path!r}", allow)

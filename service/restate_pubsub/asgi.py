@@ -1,0 +1,14 @@
+"""`restate_pubsub.asgi:app`, for any ASGI server; settings come from the environment.
+
+Under another server, its own shutdown applies: streams end when it closes their connections.
+"""
+
+import os
+
+from restate_pubsub.app import create_service
+from restate_pubsub.logs import configure
+from restate_pubsub.settings import load
+
+_settings = load(os.environ)
+configure(_settings)
+app = create_service(_settings).app

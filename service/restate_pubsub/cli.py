@@ -1,0 +1,264 @@
+"""The command. Exit codes: 0 done, 1 failed, 2 a wrong word or setting, 130 interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from restate_pubsub import settings as settings_module
+from restate_pubsub.client import PubsubClient, create_pubsub_client
+from restate_pubsub.errors import ConfigError, PubsubError
+from restate_pubsub.json_text import compact
+from restate_pubsub.settings import Settings
+from restate_pubsub.wire import Limits, Message, check_event
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class _Command(click.Command):
+    """A command whose expected errors are one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(WRONG)
+        except (PubsubError, OSError) as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(FAILED)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+def _settings() -> Settings:
+    return settings_module.load(os.environ)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def _client(settings: Settings) -> PubsubClient:
+    token = settings.auth_token.get_secret_value() if settings.auth_token else None
+    return create_pubsub_client(settings.ingress_url, settings.object_name, token=token)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="restate-pubsub")
+def main() -> None:
+    r"""Durable topics in Restate, live streams in the browser.
+
+    Settings come from the environment; `restate-pubsub settings` lists them. The first steps:
+
+    \b
+      restate-pubsub dev                              a local Restate, this service, both connected
+      restate-pubsub tail demo                        follow a topic
+      restate-pubsub publish demo '{"text":"hi"}'     write to it
+    """
+
+
+@main.command(cls=_Command)
+def serve() -> None:
+    """Run the service: the Restate endpoint and the streams.
+
+    It listens on PUBSUB_BIND, stops on SIGTERM or Ctrl-C within PUBSUB_DRAIN_TIMEOUT, and must be registered with
+    Restate once (`restate-pubsub register`).
+    """
+    from restate_pubsub.logs import configure  # noqa: PLC0415 - keeps `--help` quick
+
+    settings = _settings()
+    configure(settings)
+    _warn_of_unknown()
+    _run(_serve(settings))
+
+
+def _warn_of_unknown() -> None:
+    for name in settings_module.unknown(os.environ):
+        log.warning("no setting has this name; `restate-pubsub settings` lists them", variable=name)
+
+
+async def _serve(settings: Settings) -> None:
+    from restate_pubsub.app import create_service  # noqa: PLC0415
+    from restate_pubsub.server import listen, serve  # noqa: PLC0415
+
+    sockets = listen(settings.bind, send_timeout=settings.send_timeout)
+    await serve(create_service(settings), settings, sockets)
+
+
+@main.command(cls=_Command)
+@click.option("--url", help="This service's Restate endpoint as Restate reaches it.  [default: from PUBSUB_BIND]")
+@click.option("--force", is_flag=True, help="Take the object over from another deployment, or change its type.")
+@click.option("--wait", default="60s", show_default=True, help="How long to wait for Restate and the service.")
+def register(url: str | None, *, force: bool, wait: str) -> None:
+    """Register the object with Restate at RESTATE_ADMIN_URL.
+
+    Waits for Restate and for the service, may be repeated, and makes Restate discover changed handlers.
+    """
+    from restate_pubsub.units import parse_duration  # noqa: PLC0415
+
+    settings = _settings()
+    try:
+        seconds = parse_duration(wait)
+    except ValueError as error:
+        msg = f"--wait {wait}: {error}"
+        raise ConfigError(msg) from None
+    _run(_register(settings, url or _own_url(settings), force=force, wait=seconds))
+
+
+def _own_url(settings: Settings) -> str:
+    host, _, port = settings.bind[-1].rpartition(":")
+    if host in ("", "0.0.0.0", "[::]"):  # noqa: S104 - these are read, not bound
+        host = "localhost"
+    return f"http://{host}:{port}{settings.restate_path}"
+
+
+async def _register(settings: Settings, url: str, *, force: bool, wait: float) -> None:
+    from restate_pubsub.registration import Registrar  # noqa: PLC0415
+
+    token = settings.auth_token.get_secret_value() if settings.auth_token else None
+    registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(line, err=True))
+    done = await registrar.register(url, settings.object_name, force=force, wait=wait)
+    click.echo(
+        f"{done.change}: object {done.name} (revision {done.revision}) at {done.url}, deployment {done.deployment}"
+    )
+    click.echo(f"handlers: {', '.join(done.handlers)}")
+
+
+@main.command(cls=_Command)
+@click.option("--base-dir", default=".restate", show_default=True, help="Where the local Restate keeps its data.")
+def dev(base_dir: str) -> None:
+    """Run everything on this machine: a local Restate server, the service, and its registration.
+
+    The ports are those of RESTATE_INGRESS_URL, RESTATE_ADMIN_URL and PUBSUB_BIND. Ctrl-C ends all of it.
+    """
+    from restate_pubsub.logs import configure  # noqa: PLC0415
+
+    settings = _settings()
+    configure(settings)
+    _warn_of_unknown()
+    _run(_dev(settings, Path(base_dir)))
+
+
+async def _dev(settings: Settings, base_dir: Path) -> None:
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    from restate_pubsub.app import create_service  # noqa: PLC0415
+    from restate_pubsub.dev import RestateServer  # noqa: PLC0415
+    from restate_pubsub.server import listen, serve  # noqa: PLC0415
+
+    sockets = listen(settings.bind, send_timeout=settings.send_timeout)
+    ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
+    restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin)
+    click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)
+    await restate_server.start()
+    try:
+        serving = asyncio.create_task(serve(create_service(settings), settings, sockets))
+        registering = asyncio.create_task(_register(settings, _own_url(settings), force=True, wait=30))
+        await asyncio.wait({serving, registering}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await registering
+            _say_what_to_try(settings)
+        await serving
+    finally:
+        await restate_server.stop()
+
+
+def _say_what_to_try(settings: Settings) -> None:
+    here = _own_url(settings).removesuffix(settings.restate_path)
+    click.echo(
+        f"""
+Ready. Follow a topic in one terminal:
+
+  curl -N {here}{settings.sse_path}/demo
+
+and write to it from another:
+
+  curl {settings.ingress_url}/{settings.object_name}/demo/publish --json '{{"role":"user","content":"hi"}}'
+
+Restate's UI: {settings.admin_url}    metrics: {here}/metrics    Ctrl-C ends all of it.
+"""
+    )
+
+
+@main.command(cls=_Command)
+@click.argument("topic")
+@click.argument("message", default="-")
+@click.option("--event", help="The name of the event that browsers get.")
+@click.option("--close", is_flag=True, help="End the topic with the last message.")
+@click.option("--key", help="An idempotency key: repeated, the message is published once.")
+def publish(topic: str, message: str, *, event: str | None, close: bool, key: str | None) -> None:
+    """Publish MESSAGE (JSON) to TOPIC, or with `-` each line of standard input as one message.
+
+    Prints the offsets.
+    """
+    check_event(event)
+    _run(_publish(_settings(), topic, message, event, close=close, key=key))
+
+
+async def _publish(
+    settings: Settings, topic: str, message: str, event: str | None, *, close: bool, key: str | None
+) -> None:
+    lines = [message.encode()] if message != "-" else [line for line in sys.stdin.buffer if line.strip()]
+    limits = Limits()
+    entries = [Message(compact(line, limits.message_bytes), event) for line in lines]
+    async with _client(settings) as client:
+        done = await client.append_encoded(topic, entries, close=close, idempotency_key=key)
+    click.echo(json.dumps({"offset": done.offset, "nextOffset": done.next_offset}))
+
+
+@main.command(cls=_Command)
+@click.argument("topic")
+@click.option(
+    "--offset", default="0", show_default=True, help="Where to begin: an offset, `latest`, or -K for the last K."
+)
+@click.option("--full", is_flag=True, help="Print offset and event with each message.")
+def tail(topic: str, offset: str, *, full: bool) -> None:
+    """Print TOPIC's messages, one a line, and go on as they come.
+
+    Survives disconnects and restarts. Ends at the end of a closed topic; Ctrl-C ends it before.
+    """
+    _run(_tail(_settings(), topic, offset, full=full))
+
+
+async def _tail(settings: Settings, topic: str, offset: str, *, full: bool) -> None:
+    async with _client(settings) as client:
+        async for message in client.pull(topic, await _first(client, topic, offset)):
+            line = {"offset": message.offset, "event": message.event, "data": message.data} if full else message.data
+            click.echo(json.dumps(line, ensure_ascii=False))
+
+
+async def _first(client: PubsubClient, topic: str, offset: str) -> int | None:
+    if offset == "latest":
+        return None
+    try:
+        number = int(offset)
+    except ValueError:
+        msg = f"--offset {offset}: use an offset, `latest`, or -K for the last K messages"
+        raise ConfigError(msg) from None
+    if number >= 0:
+        return number
+    info = await client.info(topic)
+    return max(int(info["head"]), int(info["tail"]) + number)
+
+
+@main.command("settings", cls=_Command)
+def list_settings() -> None:
+    """List every setting: its variable, default, and what it is for."""
+    from restate_pubsub.settings_docs import table  # noqa: PLC0415
+
+    click.echo(table(settings_module.variables()), nl=False)
+
+
+if __name__ == "__main__":
+    main()

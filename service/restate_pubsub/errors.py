@@ -1,0 +1,120 @@
+"""Every error this project raises on purpose: one tree, each with an HTTP status and a stable code.
+
+PubsubError
+├── InvalidRequest          400  a value breaks a rule; the message names both
+│   ├── InvalidMessage      400  not JSON, or JSON that no reader could take
+│   └── InvalidTopic        400  empty, too long, or not UTF-8
+├── TooLarge                413  a message or a batch over its limit
+├── TopicClosed             409  a write to a closed topic
+├── OffsetGone              410  the messages asked for were truncated
+├── PullTimeout             408  nothing arrived while a pull waited
+├── CallFailed              4xx  any other answer of a handler that is final
+├── Unavailable             503  Restate or the object cannot be reached; trying again may help
+└── ConfigError                  a setting that cannot work (exit code 2)
+"""
+
+from __future__ import annotations
+
+
+class PubsubError(Exception):
+    """Something went wrong in restate-pubsub."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, message: str | None = None) -> None:
+        """Keep `message`; without one, the class's docstring is the message."""
+        self.message = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return self.message
+
+
+class InvalidRequest(PubsubError):
+    """The request breaks a rule."""
+
+    status = 400
+    code = "invalid-request"
+
+
+class InvalidMessage(InvalidRequest):
+    """The message is not JSON."""
+
+    code = "invalid-message"
+
+
+class InvalidTopic(InvalidRequest):
+    """The topic name is not valid."""
+
+    code = "invalid-topic"
+
+
+class TooLarge(PubsubError):
+    """The message or batch is over its size limit."""
+
+    status = 413
+    code = "too-large"
+
+
+class TopicClosed(PubsubError):
+    """The topic is closed."""
+
+    status = 409
+    code = "topic-closed"
+
+    @classmethod
+    def at(cls, topic: str, tail: int) -> TopicClosed:
+        """Name the topic and the offset at which it ended."""
+        return cls(
+            f"Topic {topic!r} was closed at offset {tail}: publish to another topic, "
+            "or delete this one to use its name again"
+        )
+
+
+class OffsetGone(PubsubError):
+    """The messages asked for are gone."""
+
+    status = 410
+    code = "offset-gone"
+
+    def __init__(self, offset: int, head: int) -> None:
+        """`offset` was asked for, `head` is the first that there is.
+
+        The text is the reference's own (`@restatedev/pubsub` 0.3.2), and part of the contract.
+        """
+        self.offset = offset
+        self.head = head
+        super().__init__(f"Offset {offset} is lower than the head {head}")
+
+
+class PullTimeout(PubsubError):
+    """Nothing was published while the pull waited: ask again from the same offset."""
+
+    status = 408
+    code = "pull-timeout"
+
+
+class CallFailed(PubsubError):
+    """A handler refused the call for good."""
+
+    code = "call-failed"
+
+    def __init__(self, message: str, status: int) -> None:
+        """`status` is the handler's own."""
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(PubsubError):
+    """Restate cannot be reached; trying again may help."""
+
+    status = 503
+    code = "restate-unavailable"
+
+
+class ConfigError(PubsubError):
+    """A setting cannot work."""
+
+    code = "config"

@@ -1,0 +1,104 @@
+"""JSON as text: check it, take its white space away, write it. Nothing here knows what a message is for."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+from restate_pubsub.errors import InvalidMessage, TooLarge
+
+MAX_DEPTH = 128
+"""How deep a message may nest: readers' parsers recurse, and the shallowest limit met is about a thousand."""
+
+
+def _reject(text: str) -> NoReturn:
+    msg = f"{text} is not JSON"
+    raise ValueError(msg)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        msg = f"the number {text[:40]} is out of range"
+        raise ValueError(msg)
+    return number
+
+
+def dump(value: Any) -> bytes:
+    """Encode `value` as compact JSON.
+
+    Raises:
+        InvalidMessage: it has no JSON form; the text says which part.
+
+    """
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair: only an escape can carry it
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"The message cannot be written as JSON: {error}"
+        raise InvalidMessage(msg) from None
+
+
+def load(raw: bytes) -> Any:
+    """Decode JSON text strictly (no NaN, no Infinity). Raises ValueError or RecursionError."""
+    return json.loads(raw, parse_constant=_reject, parse_float=_finite)
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def _depth(raw: bytes) -> int:
+    """Return how deep `raw` nests, in linear time and without recursion."""
+    # More opening brackets than the limit are needed to break it, so most messages end here.
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for match in _BRACKET.finditer(_STRING.sub(b"", raw)):
+        depth += 1 if match.group() in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def compact(raw: bytes, max_bytes: int) -> bytes:
+    """Check one message and take the white space between its tokens away.
+
+    Raises:
+        InvalidMessage: not JSON, not UTF-8, or nested deeper than `MAX_DEPTH`.
+        TooLarge: over `max_bytes`.
+
+    """
+    if len(raw) > max_bytes:
+        msg = f"The message has {len(raw)} bytes; at most {max_bytes} are allowed"
+        raise TooLarge(msg)
+    if _depth(raw) > MAX_DEPTH:
+        msg = f"The message nests {_depth(raw)} levels deep; at most {MAX_DEPTH} are allowed"
+        raise InvalidMessage(msg)
+    try:
+        raw.decode()
+        return msgspec.json.format(raw, indent=-1)
+    except UnicodeDecodeError as error:
+        msg = f"The message is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}"
+        raise InvalidMessage(msg) from None
+    except msgspec.DecodeError:
+        # Half a surrogate pair (a stream that cuts an emoji in two) is JSON all the same, and the reference
+        # carries it: only the standard library takes it. Anything else fails here as well, with a better text.
+        try:
+            return dump(load(raw))
+        except (ValueError, RecursionError) as error:
+            if not raw.strip():
+                msg = "The message is empty: send JSON, such as null"
+            else:
+                msg = f"The message is not JSON: {error} (got {shown(raw)})"
+            raise InvalidMessage(msg) from None
+
+
+def shown(raw: bytes) -> str:
+    """Return the first characters of `raw`, for an error message."""
+    text = raw[:40].decode(errors="replace")
+    return repr(text) + ("…" if len(raw) > len(text.encode()) else "")

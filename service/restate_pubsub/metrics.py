@@ -1,0 +1,140 @@
+"""Prometheus metrics on a registry that is passed in. No label ever holds a topic, a client or a token.
+
+`docs/metrics.md` is made from the collectors here, so what is exported is what is documented.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+PREFIX = "restate_pubsub"
+LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PULL_OUTCOMES = ("messages", "timeout", "gone", "unavailable", "error")
+
+
+class Metrics:
+    """The collectors; it is the hub's `Observer`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register all collectors, each series that is known at zero."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
+        self.registry = registry
+        self._streams = Gauge(f"{PREFIX}_streams", "Open streams", registry=registry)
+        self._topics = Gauge(f"{PREFIX}_topics", "Topics that this process follows", registry=registry)
+        self._streams_total = Counter(f"{PREFIX}_streams_opened", "Streams opened", registry=registry)
+        self._delivered = Counter(f"{PREFIX}_messages_delivered", "Messages written to readers", registry=registry)
+        self._bytes = Counter(f"{PREFIX}_bytes_delivered", "Bytes of frames written to readers", registry=registry)
+        self._lag = Histogram(
+            f"{PREFIX}_delivery_lag_seconds",
+            "From a message's arrival in this process to the end of its write to a reader",
+            buckets=LAG_BUCKETS,
+            registry=registry,
+        )
+        self._arrived = Counter(
+            f"{PREFIX}_messages_arrived",
+            "Messages that came to a topic's feed, straight from a write in this process (local) or by a pull",
+            ["by"],
+            registry=registry,
+        )
+        self._pulls = Counter(
+            f"{PREFIX}_pulls", "Feeds' pulls from Restate, by outcome", ["outcome"], registry=registry
+        )
+        self._catchup = Counter(
+            f"{PREFIX}_catchup_reads", "Reads for readers that were behind the ring", registry=registry
+        )
+        self._catchup_messages = Counter(f"{PREFIX}_catchup_messages", "Messages of such reads", registry=registry)
+        self._resets = Counter(f"{PREFIX}_resets", "Readers told that their place is gone", registry=registry)
+        self._slow = Counter(f"{PREFIX}_slow_readers", "Readers cut off because they took nothing", registry=registry)
+        self._suspected = Counter(
+            f"{PREFIX}_suspected_writes",
+            "Writes cut off before local delivery; the feed asked Restate",
+            registry=registry,
+        )
+        self._ring = Gauge(f"{PREFIX}_ring_bytes", "Bytes of recent messages in memory", registry=registry)
+        self._published = Counter(
+            f"{PREFIX}_messages_published",
+            "Messages that the object appended, by handler",
+            ["handler"],
+            registry=registry,
+        )
+        self._writes = Counter(f"{PREFIX}_writes", "Appends of the object, by handler", ["handler"], registry=registry)
+        self._refused = Counter(
+            f"{PREFIX}_refused", "Requests refused, by the code in the answer", ["code"], registry=registry
+        )
+        self._ready = Gauge(f"{PREFIX}_ready", "1 when Restate answers and has the object", registry=registry)
+        info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
+        info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
+        for outcome in PULL_OUTCOMES:
+            self._pulls.labels(outcome=outcome)
+        for handler in ("publish", "append"):
+            self._published.labels(handler=handler)
+            self._writes.labels(handler=handler)
+        self._by_pull, self._by_write = self._arrived.labels(by="pull"), self._arrived.labels(by="local")
+
+    def stream_opened(self) -> None:
+        """One more reader."""
+        self._streams.inc()
+        self._streams_total.inc()
+
+    def stream_closed(self) -> None:
+        """One reader less."""
+        self._streams.dec()
+
+    def topic_opened(self) -> None:
+        """One more feed."""
+        self._topics.inc()
+
+    def topic_closed(self) -> None:
+        """One feed less."""
+        self._topics.dec()
+
+    def delivered(self, messages: int, size: int, lag: float | None) -> None:
+        """Messages were written to one reader."""
+        self._delivered.inc(messages)
+        self._bytes.inc(size)
+        if lag is not None:
+            self._lag.observe(lag)
+
+    def arrived(self, messages: int, *, locally: bool) -> None:
+        """Messages came to a feed."""
+        (self._by_write if locally else self._by_pull).inc(messages)
+
+    def pulled(self, outcome: str) -> None:
+        """A pull ended."""
+        self._pulls.labels(outcome=outcome).inc()
+
+    def caught_up(self, messages: int) -> None:
+        """Messages were read again for readers behind the ring."""
+        self._catchup.inc()
+        self._catchup_messages.inc(messages)
+
+    def was_reset(self) -> None:
+        """A reader's place was gone."""
+        self._resets.inc()
+
+    def suspected(self) -> None:
+        """A write was cut off before it was delivered here."""
+        self._suspected.inc()
+
+    def ring_bytes(self, change: int) -> None:
+        """The rings grew or shrank."""
+        self._ring.inc(change)
+
+    def slow_reader(self) -> None:
+        """A reader was cut off."""
+        self._slow.inc()
+
+    def wrote(self, handler: str, messages: int) -> None:
+        """The object appended messages."""
+        self._writes.labels(handler=handler).inc()
+        self._published.labels(handler=handler).inc(messages)
+
+    def refused(self, code: str) -> None:
+        """A request was refused."""
+        self._refused.labels(code=code).inc()
+
+    def ready(self, *, ready: bool) -> None:
+        """Readiness as it was last found."""
+        self._ready.set(ready)

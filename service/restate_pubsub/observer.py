@@ -1,0 +1,65 @@
+"""What the hub tells whoever watches it; the one that ignores it all is the default."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Counts for metrics. Calls come from the event loop and must be quick."""
+
+    def stream_opened(self) -> None:
+        """One more reader."""
+
+    def stream_closed(self) -> None:
+        """One reader less."""
+
+    def topic_opened(self) -> None:
+        """One more feed."""
+
+    def topic_closed(self) -> None:
+        """One feed less."""
+
+    def delivered(self, messages: int, size: int, lag: float | None) -> None:
+        """Messages were written to one reader, `lag` seconds after the last of them came (None: read again)."""
+
+    def arrived(self, messages: int, *, locally: bool) -> None:
+        """Messages came to a feed: from a write in this process, or by a pull."""
+
+    def pulled(self, outcome: str) -> None:
+        """A pull ended: `messages`, `timeout`, `gone`, `unavailable` or `error`."""
+
+    def caught_up(self, messages: int) -> None:
+        """Messages were read again from Restate for readers behind the ring."""
+
+    def was_reset(self) -> None:
+        """A reader's place was gone."""
+
+    def suspected(self) -> None:
+        """A write was cut off before it was delivered here."""
+
+    def ring_bytes(self, change: int) -> None:
+        """The rings grew or shrank."""
+
+
+class Nobody:
+    """An observer that does not look."""
+
+    def stream_opened(self) -> None:
+        """Ignore it."""
+
+    stream_closed = topic_opened = topic_closed = was_reset = suspected = stream_opened
+
+    def delivered(self, messages: int, size: int, lag: float | None) -> None:
+        """Ignore it."""
+
+    def arrived(self, messages: int, *, locally: bool) -> None:
+        """Ignore it."""
+
+    def pulled(self, outcome: str) -> None:
+        """Ignore it."""
+
+    def caught_up(self, messages: int) -> None:
+        """Ignore it."""
+
+    ring_bytes = caught_up

@@ -1,0 +1,34 @@
+"""Errors as `application/problem+json` (RFC 9457): a stable type and code, and the offending value named."""
+
+from __future__ import annotations
+
+import http
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from restate_pubsub.errors import PubsubError
+
+TYPE_BASE = "urn:restate-pubsub:problem:"
+
+
+def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    """Return a problem document."""
+    body = {
+        "type": TYPE_BASE + code,
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
+    return JSONResponse(body, status, {"cache-control": "no-store", **(headers or {})}, "application/problem+json")
+
+
+def problem_of(error: PubsubError, **more: Any) -> JSONResponse:
+    """Return the problem document of one of this project's errors."""
+    headers = {"retry-after": "1"} if error.status in (429, 503) else None
+    return problem(error.status, error.code, str(error), headers, **more)

@@ -1,0 +1,140 @@
+"""Serve the application with hypercorn, and stop well: signals, drain, a hard limit.
+
+The order of stopping: readiness turns false and new streams are refused; open streams end, spread over most of the
+drain time; then hypercorn takes no more connections and waits for invocations in flight; what is left at the end
+of the drain time is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+from restate.server import install_shutdown_hook
+
+if TYPE_CHECKING:
+    from restate_pubsub.app import Service
+    from restate_pubsub.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
+
+UNLIMITED = 2**31 - 1
+STREAMS_SHARE = 0.5
+"""The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
+BACKLOG = 1024
+
+
+def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
+    """Open the listening sockets; port 0 takes a free one.
+
+    Accepted connections inherit TCP_USER_TIMEOUT: the kernel drops a peer that takes nothing for so long, where
+    hypercorn would wait for ever to hand it the rest of its buffer.
+
+    Raises:
+        OSError: an address cannot be bound; the text names it.
+
+    """
+    sockets = []
+    for bind in binds:
+        host, _, port = bind.rpartition(":")
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout * 1000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        try:
+            sock.bind((host, int(port)))
+        except OSError as error:
+            sock.close()
+            raise OSError(error.errno, f"{bind}: {error.strerror}") from None
+        sock.listen(BACKLOG)
+        sockets.append(sock)
+    return sockets
+
+
+def _config(sockets: Sequence[socket.socket], drain: float) -> Config:
+    config = Config()
+    config.bind = [f"fd://{sock.detach()}" for sock in sockets]
+    config.backlog = BACKLOG
+    # Restate keeps its connections for ever and many invocations on each; the SDK's documentation asks for these.
+    config.h2_max_concurrent_streams = UNLIMITED
+    config.keep_alive_max_requests = UNLIMITED
+    config.keep_alive_timeout = UNLIMITED
+    config.graceful_timeout = drain
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    return config
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: a stream is one, and a topic that is read another."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def serve(
+    service: Service,
+    settings: Settings,
+    sockets: Sequence[socket.socket],
+    *,
+    stopped: asyncio.Event | None = None,
+    handle_signals: bool = True,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stopped`; return within the drain time after that.
+
+    A second signal cuts the drain short.
+    """
+    stop = stopped or asyncio.Event()
+    now = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (now if stop.is_set() else stop).set()
+
+    if handle_signals:
+        # The SDK takes SIGTERM for itself at its first request; its hooks are the way to share it.
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            install_shutdown_hook(loop, on_signal, signum)
+    raise_file_limit()
+    addresses = [sock.getsockname()[:2] for sock in sockets]
+
+    async def trigger() -> None:
+        await stop.wait()
+        service.health.draining = True
+        log.info("draining", streams=service.hub.streams, seconds=settings.drain_timeout)
+        # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
+        await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
+
+    log.info("serving", addresses=[f"{host}:{port}" for host, port in addresses])
+    serving = asyncio.create_task(
+        hypercorn_serve(service.app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
+    )
+    deadline = asyncio.create_task(_deadline(stop, now, settings.drain_timeout))
+    await asyncio.wait({serving, deadline}, return_when=asyncio.FIRST_COMPLETED)
+    deadline.cancel()
+    if not serving.done():
+        log.warning("drain time is over; cutting what is left", streams=service.hub.streams)
+        serving.cancel()
+    await asyncio.wait({serving}, timeout=1.0)
+    if serving.done() and not serving.cancelled() and (error := serving.exception()) is not None:
+        raise error
+    log.info("stopped")
+
+
+async def _deadline(stop: asyncio.Event, now: asyncio.Event, seconds: float) -> None:
+    await stop.wait()
+    try:
+        await asyncio.wait_for(now.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,54 @@
+"""One stream as an HTTP response: sse-starlette sends, beats and listens; the reader says what."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+
+from restate_pubsub.frames import opening
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from restate_pubsub.hub import Reader
+
+_BEAT = ServerSentEvent(comment="", sep="\n")
+
+
+class StreamResponse(EventSourceResponse):
+    """Streams a reader's frames; whatever happens, the reader is closed at the end."""
+
+    def __init__(
+        self, reader: Reader, *, retry: float, heartbeat: float, send_timeout: float, on_slow: Callable[[], None]
+    ) -> None:
+        """`retry`, `heartbeat` and `send_timeout` are seconds; `on_slow` is told of a reader that was cut off."""
+        self._reader = reader
+        self._on_slow = on_slow
+        # Each stream has a time of its own, so that those that lose a connection together come back apart.
+        first = opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311
+        super().__init__(
+            _frames(first, reader),
+            ping=heartbeat,
+            ping_message_factory=lambda: _BEAT,
+            send_timeout=send_timeout,
+            sep="\n",
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the topic ends, the client goes, or it takes nothing for too long."""
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            self._on_slow()
+        finally:
+            self._reader.close()
+
+
+async def _frames(first: bytes, reader: Reader) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in reader.chunks():
+        yield chunk

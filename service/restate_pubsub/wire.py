@@ -1,0 +1,463 @@
+"""What crosses a wire or is stored: messages, requests, answers, state keys, and their JSON.
+
+A message is kept as the JSON text its publisher sent, without the white space between tokens, and is never
+turned into Python objects on its way: numbers keep their digits, and the cost is one pass over the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from restate_pubsub.errors import InvalidMessage, InvalidRequest, InvalidTopic, PubsubError, TooLarge
+from restate_pubsub.json_text import compact, dump, load, shown
+from restate_pubsub.topic_log import Bounds, LoosePage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+METADATA_KEY = "messagesMetadata"
+SUBSCRIPTION_KEY = "subscription"
+
+MAX_OFFSET = 2**53 - 1
+"""The largest integer that every JSON reader takes exactly (RFC 8259, section 6)."""
+MAX_EVENT_LENGTH = 64
+MAX_SUBSCRIBER_LENGTH = 128
+EVENT_NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_EVENT_LENGTH}}}")
+RESERVED_EVENTS = frozenset({"reset", "end", "restart", "error", "open"})
+"""Names that streams use themselves, and the two that `EventSource` fires on its own account."""
+
+
+class Message(NamedTuple):
+    """One message: compact JSON, and the name of its event where it has one."""
+
+    data: bytes
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive messages from `offset` on; a reader that has them goes on at `next_offset`.
+
+    `closed`: nothing will follow `next_offset`. `head`: the topic's head, where the sender knows it.
+    """
+
+    offset: int
+    messages: Sequence[Message]
+    next_offset: int
+    closed: bool = False
+    head: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may carry. Sizes are bytes of compact JSON or of UTF-8."""
+
+    message_bytes: int = 1024 * 1024
+    batch_bytes: int = 4 * 1024 * 1024
+    batch_messages: int = 10_000
+    topic_bytes: int = 512
+    pull_bytes: int = 4 * 1024 * 1024
+    pull_messages: int = 4096
+
+
+class AppendEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """One message of an `append`."""
+
+    data: msgspec.Raw
+    event: str | None = None
+
+
+class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The input of `append`."""
+
+    messages: list[AppendEntry]
+    close: bool = False
+
+
+class PullRequest(msgspec.Struct):
+    """The input of `pull`; fields of other versions are passed over."""
+
+    offset: int | None = None
+    limit: int | None = None
+    timeout: float | None = None
+    subscriber: str | None = None
+
+
+class Subscription(msgspec.Struct, omit_defaults=True):
+    """The input of `subscribe`, and one entry of the `subscription` state key.
+
+    `cancel` takes the awakeable out again (its pull has timed out).
+    """
+
+    offset: int
+    id: str
+    subscriber: str | None = None
+    cancel: bool = False
+
+
+class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """The `messagesMetadata` state key. The reference writes `head` and `tail` alone."""
+
+    head: int
+    tail: int
+    closed: bool = False
+    open_bytes: int = 0
+    open_events: dict[str, str] = {}
+    swept: int | None = None
+    size: int = 0
+    sized_from: int = 0
+    timer: int = 0
+
+
+class Notification(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What an awakeable of a waiting pull is resolved with; `newOffset`, `newMessages` are the reference's."""
+
+    new_offset: int
+    new_messages: list[msgspec.Raw]
+    offset: int | None = None
+    events: dict[str, str] = {}
+    closed: bool = False
+    head: int | None = None
+
+
+class PullResponse(msgspec.Struct, rename="camel"):
+    """The output of `pull`, as its callers read it."""
+
+    messages: list[msgspec.Raw]
+    next_offset: int
+    offset: int | None = None
+    events: dict[str, str] = {}
+    closed: bool = False
+    head: int | None = None
+
+
+class Page(msgspec.Struct, omit_defaults=True):
+    """A sealed page: the messages from `offset` on."""
+
+    offset: int
+    messages: list[msgspec.Raw]
+    events: dict[str, str] = {}
+
+
+class Loose(msgspec.Struct):
+    """A full page that stays in `m_` keys: its size, and the names of its events."""
+
+    size: int = 0
+    events: dict[str, str] = {}
+
+
+def message_key(offset: int) -> str:
+    """Return the state key of one message."""
+    return f"m_{offset}"
+
+
+def page_key(page: int) -> str:
+    """Return the state key of a sealed page."""
+    return f"p_{page}"
+
+
+def loose_key(page: int) -> str:
+    """Return the state key for what is known of a full page that is not sealed."""
+    return f"e_{page}"
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def _decode(raw: bytes, type_: type[T], what: str) -> T:
+    """Decode a request or an answer; errors become InvalidRequest and name the field and the rule."""
+    try:
+        return msgspec.json.decode(raw or b"{}", type=type_)
+    except msgspec.ValidationError as error:
+        msg = f"{what}: {error}"
+        raise InvalidRequest(msg) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msg = f"{what}: not JSON: {error}"
+        raise InvalidRequest(msg) from None
+
+
+def _decode_messages(
+    raw: bytes, type_: type[T], what: str, key: str, field: str | None = None
+) -> tuple[T, list[bytes]]:
+    """Decode a struct whose list `key` holds messages (or entries with a message in `field`), kept as JSON text.
+
+    msgspec takes everything but half surrogate pairs; then the standard library reads the text, the messages
+    are written again one by one, and msgspec gets the rest with each message's place in its stead.
+    """
+    try:
+        struct = _decode(raw, type_, what)
+    except InvalidRequest:
+        try:
+            tree = load(raw)
+            texts: list[bytes] = []
+            entries = tree[key]
+            for at, entry in enumerate(entries):
+                texts.append(dump(entry[field] if field else entry))
+                if field:
+                    entry[field] = 0
+                else:
+                    entries[at] = 0
+            rest = json.dumps(tree).encode()
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError, InvalidMessage):
+            rest = b""
+        if not rest:
+            raise
+        return _decode(rest, type_, what), texts
+    attribute = _SNAKE.sub(lambda match: "_" + match.group().lower(), key)
+    return struct, [bytes(entry.data if field else entry) for entry in getattr(struct, attribute)]
+
+
+_SNAKE = re.compile(r"[A-Z]")
+
+
+def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool]:
+    """Decode the input of `append` into its messages and whether it closes the topic.
+
+    Raises:
+        InvalidRequest: not the shape of the contract, an unknown field, a bad event name.
+        InvalidMessage: a message that `compact` refuses; the text names its place.
+        TooLarge: too many messages, a message or the batch over its limit.
+
+    """
+    request, texts = _decode_messages(raw, AppendRequest, "append", "messages", "data")
+    if len(texts) > limits.batch_messages:
+        msg = f"append: {len(texts)} messages in one batch; at most {limits.batch_messages} are allowed"
+        raise TooLarge(msg)
+    messages = []
+    total = 0
+    for at, (entry, text) in enumerate(zip(request.messages, texts, strict=True)):
+        try:
+            data = compact(text, limits.message_bytes)
+            check_event(entry.event)
+        except PubsubError as error:
+            error.message = f"append: message {at}: {error.message}"
+            raise
+        total += len(data)
+        messages.append(Message(data, entry.event))
+    check_batch_bytes(total, limits)
+    return messages, request.close
+
+
+def encode_append(messages: Iterable[Message], *, close: bool) -> bytes:
+    """Write the input of `append`."""
+    entries = b",".join(
+        b'{"data":%b}' % message.data
+        if message.event is None
+        else b'{"data":%b,"event":%b}' % (message.data, msgspec.json.encode(message.event))
+        for message in messages
+    )
+    return b'{"messages":[%b]%b}' % (entries, b',"close":true' if close else b"")
+
+
+def check_batch_bytes(total: int, limits: Limits) -> None:
+    """Refuse a batch of `total` bytes of messages that is over the limit."""
+    if total > limits.batch_bytes:
+        msg = f"append: the batch has {total} bytes; at most {limits.batch_bytes} are allowed: send it in parts"
+        raise TooLarge(msg)
+
+
+def check_event(event: str | None) -> None:
+    """Refuse an event name that a stream could not carry or would take for its own."""
+    if event is None:
+        return
+    if not EVENT_NAME.fullmatch(event):
+        msg = f"event {event[:80]!r}: use 1 to {MAX_EVENT_LENGTH} of the characters A-Z a-z 0-9 _ . : -"
+        raise InvalidRequest(msg)
+    if event in RESERVED_EVENTS:
+        reserved = ", ".join(sorted(RESERVED_EVENTS))
+        msg = f"event {event!r} is one that streams send themselves ({reserved}): use another name"
+        raise InvalidRequest(msg)
+
+
+def check_topic(topic: str, limits: Limits) -> None:
+    """Refuse a topic name that is empty, too long, or not Unicode text."""
+    if not topic:
+        msg = "The topic is empty; name one"
+        raise InvalidTopic(msg)
+    try:
+        size = len(topic.encode())
+    except UnicodeEncodeError:
+        msg = "The topic holds half a surrogate pair, which UTF-8 cannot carry"
+        raise InvalidTopic(msg) from None
+    if size > limits.topic_bytes:
+        msg = f"The topic {topic[:40]!r}… has {size} bytes; at most {limits.topic_bytes} are allowed"
+        raise InvalidTopic(msg)
+
+
+def decode_pull(raw: bytes) -> PullRequest:
+    """Decode and check the input of `pull`."""
+    request = _decode(raw, PullRequest, "pull")
+    check_offset(request.offset, "pull")
+    if request.limit is not None and request.limit < 1:
+        msg = f"pull: limit {request.limit} is less than 1"
+        raise InvalidRequest(msg)
+    if request.timeout is not None and not 0 <= request.timeout <= MAX_TIMEOUT:
+        msg = f"pull: timeout {request.timeout} is not between 0 and {MAX_TIMEOUT} seconds"
+        raise InvalidRequest(msg)
+    if request.subscriber is not None and not 0 < len(request.subscriber) <= MAX_SUBSCRIBER_LENGTH:
+        msg = f"pull: subscriber has {len(request.subscriber)} characters; 1 to {MAX_SUBSCRIBER_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+    return request
+
+
+MAX_TIMEOUT = 24 * 60 * 60
+
+
+def check_offset(offset: int | None, what: str) -> None:
+    """Refuse an offset that no topic can have."""
+    if offset is not None and not 0 <= offset <= MAX_OFFSET:
+        msg = f"{what}: offset {offset} is not between 0 and {MAX_OFFSET}"
+        raise InvalidRequest(msg)
+
+
+def decode_subscribe(raw: bytes) -> Subscription:
+    """Decode and check the input of `subscribe`."""
+    request = _decode(raw, Subscription, "subscribe")
+    check_offset(request.offset, "subscribe")
+    return request
+
+
+def decode_count(raw: bytes) -> int:
+    """Decode the input of `truncate`: an integer of 0 or more."""
+    try:
+        count = msgspec.json.decode(raw, type=int)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        count = -1
+    if count < 0:
+        msg = f"truncate: {shown(raw)} is not a count of messages; send an integer of 0 or more"
+        raise InvalidRequest(msg)
+    return count
+
+
+# --- state -----------------------------------------------------------------------------------------------------
+
+
+def decode_bounds(raw: bytes | None) -> Bounds:
+    """Read the metadata; without any, the topic is new."""
+    if not raw:
+        return Bounds()
+    meta = _decode(raw, Metadata, METADATA_KEY)
+    ours = meta.swept is not None  # the reference writes head and tail alone, and clears at once
+    return Bounds(
+        head=meta.head,
+        tail=meta.tail,
+        closed=meta.closed,
+        open_bytes=meta.open_bytes,
+        open_events={int(at): name for at, name in meta.open_events.items()},
+        swept=meta.head if meta.swept is None else meta.swept,
+        size=meta.size,
+        sized_from=meta.sized_from if ours else meta.tail,
+        timer=meta.timer,
+    )
+
+
+def encode_bounds(bounds: Bounds) -> bytes:
+    """Write the metadata: the reference's two fields first, then ours."""
+    return msgspec.json.encode(
+        Metadata(
+            head=bounds.head,
+            tail=bounds.tail,
+            closed=bounds.closed,
+            open_bytes=bounds.open_bytes,
+            open_events={str(at): name for at, name in bounds.open_events.items()},
+            swept=bounds.swept,
+            size=bounds.size,
+            sized_from=bounds.sized_from,
+            timer=bounds.timer,
+        )
+    )
+
+
+def decode_subscriptions(raw: bytes | None) -> list[Subscription]:
+    """Read who waits."""
+    return msgspec.json.decode(raw, type=list[Subscription]) if raw else []
+
+
+def encode_subscriptions(waiting: Sequence[Subscription]) -> bytes:
+    """Write who waits."""
+    return msgspec.json.encode(waiting)
+
+
+def encode_page(offset: int, messages: Sequence[Message]) -> bytes:
+    """Write a sealed page that starts at `offset`."""
+    return b'{"offset":%d,"messages":[%b]%b}' % (offset, _join(messages), _events(offset, messages))
+
+
+def decode_page(raw: bytes) -> tuple[int, list[Message]]:
+    """Read a sealed page: its first offset and its messages."""
+    page, texts = _decode_messages(raw, Page, "page", "messages")
+    return page.offset, _named(page.offset, texts, page.events)
+
+
+def encode_loose(loose: LoosePage) -> bytes:
+    """Write what is known of a full page that is not sealed."""
+    return msgspec.json.encode({"size": loose.size, "events": {str(at): name for at, name in loose.events.items()}})
+
+
+def decode_loose(raw: bytes | None) -> LoosePage:
+    """Read what is known of a full page that is not sealed; the reference's pages have no such key."""
+    if not raw:
+        return LoosePage(0, {})
+    stored = _decode(raw, Loose, "page events")
+    return LoosePage(stored.size, {int(at): name for at, name in stored.events.items()})
+
+
+# --- answers ---------------------------------------------------------------------------------------------------
+
+
+def _join(messages: Iterable[Message]) -> bytes:
+    return b",".join([message.data or b"null" for message in messages])
+
+
+def _events(offset: int, messages: Iterable[Message]) -> bytes:
+    events = {str(at): message.event for at, message in enumerate(messages, offset) if message.event}
+    return b',"events":' + msgspec.json.encode(events) if events else b""
+
+
+def _named(offset: int, texts: Sequence[bytes], events: Mapping[str, str]) -> list[Message]:
+    if not events:
+        return [Message(text) for text in texts]
+    return [Message(text, events.get(str(at))) for at, text in enumerate(texts, offset)]
+
+
+def _extras(batch: Batch, *, with_offset: bool) -> bytes:
+    return b"".join(
+        (
+            b',"offset":%d' % batch.offset if with_offset else b"",
+            _events(batch.offset, batch.messages),
+            b',"closed":true' if batch.closed else b"",
+            b',"head":%d' % batch.head if batch.head is not None else b"",
+        )
+    )
+
+
+def encode_pull_response(batch: Batch, *, with_offset: bool) -> bytes:
+    """Write the answer to a pull. `events` names events by offset; `offset` goes to callers that named themselves."""
+    extras = _extras(batch, with_offset=with_offset)
+    return b'{"messages":[%b],"nextOffset":%d%b}' % (_join(batch.messages), batch.next_offset, extras)
+
+
+def decode_pull_response(raw: bytes, requested: int) -> Batch:
+    """Read the answer to a pull from `requested`."""
+    answer, texts = _decode_messages(raw, PullResponse, "pull response", "messages")
+    offset = requested if answer.offset is None else answer.offset
+    return Batch(offset, _named(offset, texts, answer.events), answer.next_offset, answer.closed, answer.head)
+
+
+def encode_notification(batch: Batch) -> bytes:
+    """Write what a waiting pull's awakeable is resolved with."""
+    extras = _extras(batch, with_offset=True)
+    return b'{"newOffset":%d,"newMessages":[%b]%b}' % (batch.next_offset, _join(batch.messages), extras)
+
+
+def decode_notification(raw: bytes, requested: int) -> Batch:
+    """Read what a waiting pull from `requested` was woken with."""
+    news, texts = _decode_messages(raw, Notification, "notification", "newMessages")
+    offset = requested if news.offset is None else news.offset
+    return Batch(offset, _named(offset, texts, news.events), news.new_offset, news.closed, news.head)

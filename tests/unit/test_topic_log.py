@@ -1,0 +1,205 @@
+"""The log's arithmetic, driven as the object drives it, against the simplest model there is: a list."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restate_pubsub import topic_log, wire
+from restate_pubsub.topic_log import PAGE, PAGE_MAX_BYTES, Bounds, Retention
+from restate_pubsub.wire import Message
+
+
+class State:
+    """State keys and the object's way with them, without Restate."""
+
+    def __init__(self, retention: Retention = Retention()) -> None:
+        self.keys: dict[str, bytes] = {}
+        self.retention = retention
+
+    @property
+    def bounds(self) -> Bounds:
+        return wire.decode_bounds(self.keys.get(wire.METADATA_KEY))
+
+    def _save(self, bounds: Bounds) -> None:
+        self.keys[wire.METADATA_KEY] = wire.encode_bounds(bounds)
+
+    def append(self, messages: list[Message]) -> None:
+        bounds = self.bounds
+        first = bounds.tail
+        events = {at: m.event for at, m in enumerate(messages, first) if m.event}
+        plan = topic_log.plan_append(bounds, [len(m.data) for m in messages], events)
+        stored = {at: self.keys[wire.message_key(at)] for at in plan.load}
+        for write in plan.pages:
+            before = [
+                Message(stored[at], bounds.open_events.get(at)) for at in range(write.start, min(first, write.stop))
+            ]
+            after = messages[max(write.start - first, 0) : write.stop - first]
+            self.keys[wire.page_key(write.page)] = wire.encode_page(write.start, [*before, *after])
+        for at in plan.keys:
+            self.keys[wire.message_key(at)] = messages[at - first].data
+        for page, about in plan.loose.items():
+            self.keys[wire.loose_key(page)] = wire.encode_loose(about)
+        for at in plan.load:
+            del self.keys[wire.message_key(at)]
+        dropped = sum(len(text) for at, text in stored.items() if bounds.sized_from <= at < bounds.head)
+        grown = replace(plan.bounds, size=plan.bounds.size - dropped)
+        self.sweep(topic_log.retained(grown, self.retention), 2 + len(plan.pages))
+
+    def truncate(self, count: int) -> None:
+        self.sweep(topic_log.truncated(self.bounds, self.bounds.head + count), 3)
+
+    def sweep(self, bounds: Bounds, max_pages: int) -> None:
+        plan = topic_log.plan_sweep(bounds, self.retention, max_pages)
+        page_sizes = {
+            page: sum(len(m.data) for m in wire.decode_page(self.keys[wire.page_key(page)])[1])
+            if wire.page_key(page) in self.keys
+            else wire.decode_loose(self.keys.get(wire.loose_key(page))).size
+            for page in plan.pages
+        }
+        key_sizes = {at: len(self.keys[wire.message_key(at)]) for at in plan.keys}
+        bounds, pages, keys = topic_log.settle(bounds, plan, self.retention, page_sizes, key_sizes)
+        for page in pages:
+            if self.keys.pop(wire.page_key(page), None) is None:
+                self.keys.pop(wire.loose_key(page), None)
+                for at in range(max(plan.first, page * PAGE), (page + 1) * PAGE):
+                    self.keys.pop(wire.message_key(at), None)
+        for at in keys:
+            del self.keys[wire.message_key(at)]
+        self._save(bounds)
+
+    def read(self, offset: int, limit: int) -> list[Message]:
+        plan = topic_log.plan_read(self.bounds, offset, limit)
+        found: list[Message] = []
+        at = plan.start
+        for page in plan.pages:
+            stop = min((page + 1) * PAGE, plan.stop)
+            value = self.keys.get(wire.page_key(page))
+            if value is not None:
+                first, messages = wire.decode_page(value)
+                found += messages[at - first : stop - first]
+            else:
+                events = wire.decode_loose(self.keys.get(wire.loose_key(page))).events
+                found += [Message(self.keys[wire.message_key(o)], events.get(o)) for o in range(at, stop)]
+            at = stop
+        events = self.bounds.open_events
+        return found + [Message(self.keys[wire.message_key(o)], events.get(o)) for o in plan.keys]
+
+
+MESSAGES = st.builds(
+    Message,
+    data=st.one_of(
+        st.integers().map(lambda n: json.dumps(n).encode()),
+        st.just(b'"' + b"x" * (PAGE_MAX_BYTES // 40) + b'"'),  # 40 of them do not fit in one page
+    ),
+    event=st.one_of(st.none(), st.sampled_from(["tool", "done"])),
+)
+STEPS = st.one_of(
+    st.lists(MESSAGES, min_size=1, max_size=3),
+    st.tuples(MESSAGES, st.integers(1, 200)).map(lambda pair: [pair[0]] * pair[1]),
+    st.integers(0, 150),
+)
+
+
+@given(st.lists(STEPS, max_size=12), st.integers(0, 70))
+@settings(max_examples=150, deadline=None)
+def test_what_was_appended_is_read_back_in_order(steps: list[list[Message] | int], legacy: int) -> None:
+    """Through any mix of publishes, batches and truncations, on a topic that another implementation began."""
+    state, log = State(), [Message(b"%d" % at) for at in range(legacy)]
+    if legacy:
+        state.keys = {wire.message_key(at): message.data for at, message in enumerate(log)}
+        state.keys[wire.METADATA_KEY] = json.dumps({"head": 0, "tail": legacy}).encode()
+    head = 0
+    for step in steps:
+        before = state.bounds
+        if isinstance(step, int):
+            head = min(head + step, len(log))
+            state.truncate(step)
+        else:
+            log += step
+            state.append(step)
+        bounds = state.bounds
+        assert (head, len(log)) == (bounds.head, bounds.tail)
+        assert before.head <= bounds.head <= bounds.tail
+        assert before.tail <= bounds.tail
+        assert bounds.swept <= bounds.head
+        assert log[head:] == state.read(head, len(log))
+        assert log[head:][:70] == state.read(head, 70)
+    while topic_log.plan_sweep(state.bounds, Retention(), 3):
+        state.sweep(state.bounds, 3)
+    live = sum(len(m.data) for m in log[max(head, legacy) :])
+    partly_dropped = sum(len(m.data) for m in log[max(head // PAGE * PAGE, legacy) : head])
+    assert live <= state.bounds.size <= live + partly_dropped
+    gone = [key for key in state.keys if key.startswith("m_") and int(key[2:]) < head // PAGE * PAGE]
+    assert gone == []
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=300), st.integers(1, 200))
+@settings(max_examples=60, deadline=None)
+def test_retention_by_count_keeps_exactly_the_newest(messages: list[Message], keep: int) -> None:
+    """However they came, the last `keep` messages are there and no others."""
+    state = State(Retention(messages=keep))
+    for message in messages[:100]:
+        state.append([message])
+    if messages[100:]:
+        state.append(messages[100:])
+    expected = messages[-keep:]
+    assert expected == state.read(state.bounds.head, len(messages))
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=300))
+@settings(max_examples=60, deadline=None)
+def test_retention_by_size_keeps_the_newest_and_settles_under_the_limit(messages: list[Message]) -> None:
+    """The newest message always stays; after enough writes the rest fits, give or take the page that is written."""
+    limit = PAGE_MAX_BYTES
+    state = State(Retention(size=limit))
+    for message in messages:
+        state.append([message])
+        bounds = state.bounds
+        assert bounds.head < bounds.tail
+        assert messages[bounds.head : bounds.tail] == state.read(bounds.head, bounds.tail)
+    assert state.bounds.size <= limit + PAGE_MAX_BYTES + PAGE_MAX_BYTES // 40 + 2
+
+
+def test_full_pages_are_sealed_into_one_key() -> None:
+    """64 single messages end as one page key and no message keys."""
+    state = State()
+    for at in range(PAGE):
+        state.append([Message(b"%d" % at)])
+    assert {"messagesMetadata", "p_0"} == set(state.keys)
+
+
+def test_a_batch_writes_whole_pages_directly() -> None:
+    """A thousand messages are 15 pages and 40 keys, not a thousand keys."""
+    plan = topic_log.plan_append(Bounds(), [10] * 1000, {})
+    assert (len(plan.pages), len(plan.keys)) == (15, 40)
+
+
+def test_a_page_that_would_be_too_large_stays_in_message_keys() -> None:
+    """Restate takes 32 MiB in one value; a page of the largest messages would be 64 MiB."""
+    plan = topic_log.plan_append(Bounds(), [PAGE_MAX_BYTES] * PAGE, {3: "tool"})
+    assert (plan.pages, len(plan.keys)) == ((), PAGE)
+    assert plan.loose[0].events == {3: "tool"}
+
+
+def test_an_emptied_topic_keeps_its_counter() -> None:
+    """An offset never means two messages."""
+    bounds = topic_log.emptied(Bounds(head=3, tail=70, closed=True, size=9))
+    assert (bounds.head, bounds.tail, bounds.closed, bounds.size) == (70, 70, False, 0)
+
+
+@pytest.mark.parametrize(("count", "head"), [(0, 2), (1, 3), (100, 10)])
+def test_truncation_drops_what_there_is_and_no_more(count: int, head: int) -> None:
+    """More than there are drops all."""
+    assert head == topic_log.truncated(Bounds(head=2, tail=10), 2 + count).head
+
+
+def test_truncating_a_million_messages_is_paid_in_parts() -> None:
+    """One write looks at as many pages as it is allowed, however much is owed."""
+    bounds = topic_log.truncated(Bounds(tail=1_000_000, size=1), 1_000_000)
+    plan = topic_log.plan_sweep(bounds, Retention(), 2)
+    assert plan.pages == (0, 1)
