@@ -25,7 +25,6 @@ from restate_pubsub.metrics import Metrics
 from restate_pubsub.problems import problem
 from restate_pubsub.restate_source import RestateSource
 from restate_pubsub.routes import Routes
-from restate_pubsub.topic import TopicOptions
 from restate_pubsub.topic_log import Retention
 from restate_pubsub.topic_object import create_pubsub_object
 from restate_pubsub.wire import Limits
@@ -71,13 +70,11 @@ def create_service(settings: Settings) -> Service:
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
     pubsub = create_pubsub_object(
         settings.object_name,
-        TopicOptions(
-            limits=limits,
-            retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
-            pull_timeout=settings.pull_timeout,
-            local=hub,
-            on_write=metrics.wrote,
-        ),
+        pull_timeout=settings.pull_timeout,
+        retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
+        limits=limits,
+        local=hub,
+        on_write=metrics.wrote,
         idempotency_retention=settings.idempotency_retention,
     )
     routes = Routes(settings, hub, health, metrics, limits)

@@ -54,18 +54,21 @@ def _client(settings: Settings) -> PubsubClient:
     return create_pubsub_client(settings.ingress_url, settings.object_name, token=token)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_HELP = """Durable topics in Restate, live streams in the browser.
+
+Settings come from the environment; `restate-pubsub settings` lists them. The first steps:
+
+\b
+  restate-pubsub dev                           a local Restate, this service, connected
+  restate-pubsub tail demo                     follow a topic
+  restate-pubsub publish demo '{"text":"hi"}'  write to it
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="restate-pubsub")
 def main() -> None:
-    r"""Durable topics in Restate, live streams in the browser.
-
-    Settings come from the environment; `restate-pubsub settings` lists them. The first steps:
-
-    \b
-      restate-pubsub dev                              a local Restate, this service, both connected
-      restate-pubsub tail demo                        follow a topic
-      restate-pubsub publish demo '{"text":"hi"}'     write to it
-    """
+    """Group the commands."""
 
 
 @main.command(cls=_Command)

@@ -20,6 +20,7 @@ from restate_pubsub.errors import InvalidRequest, PullTimeout, Unavailable
 from restate_pubsub.frames import HEARTBEAT, end_frame, message_frame
 from restate_pubsub.ingress import Ingress
 from restate_pubsub.json_text import dump, load
+from restate_pubsub.token_stream import TokenStream
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -111,11 +112,37 @@ class PubsubClient:
         entries = [wire.Message(dump(data), event) for data, event in map(_entry, messages)]
         return await self.append_encoded(topic, entries, close=close, idempotency_key=idempotency_key)
 
+    def stream(self, topic: str, *, id: str | None = None, close: bool = False) -> TokenStream:  # noqa: A002
+        """Return a writer for tokens, to be used with `async with`; see `TokenStream`.
+
+        Args:
+            topic: where the tokens go.
+            id: names the stream. Opened again under the same id (a durable step that is retried), it first
+                announces that with a `restart` event, whose data are `{"id", "offset"}`: readers drop what
+                this stream wrote from that offset on. What an earlier attempt still tries to write is refused.
+            close: end the topic with the stream, if the block ends without an exception. Not together with `id`:
+                a step that is retried could not write to the topic that its last attempt has closed.
+
+        Raises:
+            InvalidRequest: a bad topic or id, or `id` with `close`.
+
+        """
+        if id is not None and close:
+            msg = "stream: id and close do not go together: close the topic after the step that may be retried"
+            raise InvalidRequest(msg)
+        return TokenStream(self, topic, self.limits, stream_id=id, close=close)
+
     async def append_encoded(
-        self, topic: str, messages: Iterable[wire.Message], *, close: bool = False, idempotency_key: str | None = None
+        self,
+        topic: str,
+        messages: Iterable[wire.Message],
+        *,
+        close: bool = False,
+        stream: wire.StreamRef | None = None,
+        idempotency_key: str | None = None,
     ) -> Appended:
-        """Append messages whose data is JSON text already."""
-        body = wire.encode_append(messages, close=close)
+        """Append messages whose data is JSON text already, perhaps as part of a stream."""
+        body = wire.encode_append(messages, close=close, stream=stream)
         answer = msgspec.json.decode(await self._write(topic, "append", body, idempotency_key))
         return Appended(answer["offset"], answer["nextOffset"])
 

@@ -6,6 +6,8 @@ PubsubError
 │   └── InvalidTopic        400  empty, too long, or not UTF-8
 ├── TooLarge                413  a message or a batch over its limit
 ├── TopicClosed             409  a write to a closed topic
+├── StreamReplaced          409  a batch of an attempt that a later one has replaced
+├── StreamFailed                 a token stream ended early; says how far it got
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
 ├── CallFailed              4xx  any other answer of a handler that is final
@@ -71,6 +73,38 @@ class TopicClosed(PubsubError):
             f"Topic {topic!r} was closed at offset {tail}: publish to another topic, "
             "or delete this one to use its name again"
         )
+
+
+class StreamReplaced(PubsubError):
+    """A later attempt of the stream has begun."""
+
+    status = 409
+    code = "stream-replaced"
+
+    @classmethod
+    def by(cls, stream: str, offset: int) -> StreamReplaced:
+        """Name the stream, and where the attempt that replaced this one began."""
+        return cls(f"Stream {stream!r} was opened again and goes on from offset {offset}: this attempt must stop")
+
+
+class StreamFailed(PubsubError):
+    """A stream could not be written to its end."""
+
+    code = "stream-failed"
+
+    def __init__(
+        self, topic: str, acknowledged: int, written: int, next_offset: int | None, cause: PubsubError
+    ) -> None:
+        """Of `written` messages `acknowledged` are in the topic, up to `next_offset`; `cause` is what went wrong."""
+        self.acknowledged = acknowledged
+        self.written = written
+        self.next_offset = next_offset
+        self.cause = cause
+        self.status = cause.status
+        there = f"{acknowledged} of {written} messages are there"
+        if next_offset is not None:
+            there += f", up to offset {next_offset}"
+        super().__init__(f"The stream to topic {topic!r} failed: {there}: {cause}")
 
 
 class OffsetGone(PubsubError):

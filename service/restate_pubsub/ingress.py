@@ -20,6 +20,7 @@ from restate_pubsub.errors import (
     OffsetGone,
     PubsubError,
     PullTimeout,
+    StreamReplaced,
     TooLarge,
     TopicClosed,
     Unavailable,
@@ -34,7 +35,11 @@ ANSWER_SECONDS = 30.0
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """A peer that vanished without a word is noticed after half a minute, also while a pull waits for ten."""
 
+_REPLACED = "was opened again"
 _GONE = re.compile(r"Offset (\d+) is lower than the head (\d+)")
+
+
+_KNOWN: dict[int, type[PubsubError]] = {400: InvalidRequest, 408: PullTimeout, 409: TopicClosed, 413: TooLarge}
 
 
 class _Failure(msgspec.Struct):
@@ -165,23 +170,27 @@ def _error(status: int, source: str | None, body: bytes, name: str) -> PubsubErr
     except msgspec.DecodeError:
         failure = _Failure(_text(body))
     message = failure.message or f"status {status}"
-    source = source or failure.source
-    if source == "ingress" or source is None:
-        if status == 404:
-            msg = f"The object {name!r} is not registered: run `restate-pubsub register` ({message})"
-            return Unavailable(msg)
-        if status >= 500 or status == 429:
-            return Unavailable(f"Restate's ingress answered {status}: {message}")
-        if status in (401, 403):
-            return CallFailed(f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})", status)
+    # Before 1.7.4 Restate did not say whose answer it is; then a 404 or 5xx can only be the ingress's.
+    if (source or failure.source or "ingress") == "ingress":
+        return _from_ingress(status, message, name)
+    return _from_handler(status, message)
+
+
+def _from_ingress(status: int, message: str, name: str) -> PubsubError:
+    if status == 404:
+        msg = f"The object {name!r} is not registered: run `restate-pubsub register` ({message})"
+        return Unavailable(msg)
+    if status >= 500 or status == 429:
+        return Unavailable(f"Restate's ingress answered {status}: {message}")
+    if status in (401, 403):
+        return CallFailed(f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})", status)
+    return _from_handler(status, message)
+
+
+def _from_handler(status: int, message: str) -> PubsubError:
     if gone := _GONE.search(message):
         return OffsetGone(int(gone[1]), int(gone[2]))
-    known: dict[int, type[PubsubError]] = {
-        400: InvalidRequest,
-        408: PullTimeout,
-        409: TopicClosed,
-        413: TooLarge,
-    }
-    if status in known:
-        return known[status](message)
-    return CallFailed(message, status)
+    if status == 409 and _REPLACED in message:
+        return StreamReplaced(message)
+    known = _KNOWN.get(status)
+    return CallFailed(message, status) if known is None else known(message)

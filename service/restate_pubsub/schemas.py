@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from restate_pubsub.wire import EVENT_NAME, MAX_OFFSET, MAX_SUBSCRIBER_LENGTH, MAX_TIMEOUT
+from restate_pubsub.wire import EVENT_NAME, MAX_OFFSET, MAX_STREAM_ID_LENGTH, MAX_SUBSCRIBER_LENGTH, MAX_TIMEOUT
 
 Schema = dict[str, Any]
 
@@ -25,6 +25,13 @@ APPEND: Schema = _object(
     ["messages"],
     messages={"type": "array", "items": _object(["data"], data=ANY, event=_EVENT)},
     close={"type": "boolean", "default": False},
+    stream=_object(
+        ["id"],
+        id={"type": "string", "minLength": 1, "maxLength": MAX_STREAM_ID_LENGTH},
+        attempt={"type": "string", "description": "This attempt's name; a later one's first batch replaces it"},
+        first={"type": "boolean", "default": False},
+        start={"type": "integer", "minimum": 0, "description": "How many of the stream's messages came before"},
+    ),
 )
 PULL: Schema = _object(
     [],

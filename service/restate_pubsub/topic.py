@@ -12,18 +12,18 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import restate
 from restate import ObjectContext, ObjectSharedContext, RunOptions
 
-from restate_pubsub import topic_log, wire
+from restate_pubsub import streams, topic_log, wire
 from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, TopicClosed
 from restate_pubsub.json_text import compact
 from restate_pubsub.topic_log import Bounds, Retention
 from restate_pubsub.topic_read import RAW, get, get_keys, get_pages, read
-from restate_pubsub.wire import Batch, Limits, Message, Subscription
+from restate_pubsub.wire import Batch, Limits, Message, StreamRef, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class Topic:
 
     async def append(self, ctx: ObjectContext, raw: bytes) -> bytes:
         """Append a batch of messages in one atomic step, and close the topic if asked to."""
-        messages, close = wire.decode_append(raw, self.options.limits)
-        offset, stop = await self._append(ctx, "append", messages, close=close)
+        messages, close, stream = wire.decode_append(raw, self.options.limits)
+        offset, stop = await self._append(ctx, "append", messages, close=close, stream=stream)
         return msgspec.json.encode({"offset": offset, "nextOffset": stop})
 
     async def close(self, ctx: ObjectContext) -> bytes:
@@ -212,10 +212,11 @@ class Topic:
     def _check_topic(self, ctx: ObjectContext | ObjectSharedContext) -> None:
         wire.check_topic(ctx.key(), self.options.limits)
 
-    async def _load(self, ctx: ObjectContext) -> tuple[Bounds, list[Subscription]]:
+    async def _load(self, ctx: ObjectContext, *keys: str) -> tuple[Any, ...]:
+        """Read the bounds, who waits, and the values of `keys`, in one round trip."""
         self._check_topic(ctx)
-        bounds, waiting = await get(ctx, wire.METADATA_KEY, wire.SUBSCRIPTION_KEY)
-        return wire.decode_bounds(bounds), wire.decode_subscriptions(waiting)
+        bounds, waiting, *more = await get(ctx, wire.METADATA_KEY, wire.SUBSCRIPTION_KEY, *keys)
+        return wire.decode_bounds(bounds), wire.decode_subscriptions(waiting), *more
 
     def _save(self, ctx: ObjectContext, bounds: Bounds) -> None:
         ctx.set(wire.METADATA_KEY, wire.encode_bounds(bounds), RAW)
@@ -235,14 +236,30 @@ class Topic:
         ctx.generic_send(self.name, handler, arg, key=ctx.key(), send_delay=wait)
 
     async def _append(
-        self, ctx: ObjectContext, handler: str, messages: Sequence[Message], *, close: bool
+        self,
+        ctx: ObjectContext,
+        handler: str,
+        messages: Sequence[Message],
+        *,
+        close: bool,
+        stream: StreamRef | None = None,
     ) -> tuple[int, int]:
-        bounds, waiting = await self._load(ctx)
+        """Append, and return the offsets of the batch's own messages."""
+        bounds, waiting, *more = await self._load(ctx, *([] if stream is None else [wire.STREAMS_KEY]))
+        first = bounds.tail
+        announced = 0
+        if stream is not None:
+            known = wire.decode_streams(more[0])
+            admitted = streams.admit(known, stream, messages, first)
+            if not admitted.messages and stream.id in known and (bounds.closed or not close):
+                return known[stream.id].offset, known[stream.id].next_offset  # all of it was done before
+            messages, announced = admitted.messages, admitted.announced
         if bounds.closed:
             raise TopicClosed.at(ctx.key(), bounds.tail)
-        first = bounds.tail
         if not messages and not close:
             return first, first
+        if stream is not None and messages:
+            ctx.set(wire.STREAMS_KEY, wire.encode_streams(admitted.streams), RAW)
         sizes = [len(message.data) for message in messages]
         events = {at: message.event for at, message in enumerate(messages, first) if message.event}
         plan = topic_log.plan_append(bounds, sizes, events, close=close)
@@ -256,7 +273,7 @@ class Topic:
         self._save(ctx, grown)
         await self._announce(ctx, waiting, Batch(first, messages, grown.tail, closed=close, head=grown.head))
         self.options.on_write(handler, len(messages))
-        return first, grown.tail
+        return first + announced, grown.tail
 
     def _write(
         self,

@@ -12,8 +12,10 @@ from restate.retry_policy import InvocationRetryPolicy
 
 from restate_pubsub import schemas
 from restate_pubsub.errors import PubsubError
-from restate_pubsub.topic import Topic, TopicOptions
+from restate_pubsub.topic import LocalReaders, Topic, TopicOptions
+from restate_pubsub.topic_log import Retention
 from restate_pubsub.topic_read import RAW
+from restate_pubsub.wire import Limits
 
 WRITES = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
@@ -42,19 +44,36 @@ DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
 
 def create_pubsub_object(
     name: str = "pubsub",
-    options: TopicOptions | None = None,
     *,
+    pull_timeout: float = 30.0,
+    retention: Retention | None = None,
+    limits: Limits | None = None,
     idempotency_retention: float = DEFAULT_IDEMPOTENCY_RETENTION,
+    local: LocalReaders | None = None,
+    on_write: Callable[[str, int], None] = lambda _handler, _messages: None,
 ) -> VirtualObject:
     """Return the pubsub Virtual Object, to bind in a Restate endpoint: one object per topic.
 
     Args:
         name: the object's name, which publishers, clients and `PUBSUB_OBJECT_NAME` must share.
-        options: limits, retention, and the readers in this process; the defaults keep everything.
+        pull_timeout: seconds that a pull waits before 408, if its caller does not say.
+        retention: how much of a topic is kept; everything by default.
+        limits: what one call may carry.
         idempotency_retention: seconds for which a repeated idempotency key of `publish` and `append` is known.
+        local: the readers in this process, which get messages straight from the handler that wrote them.
+        on_write: told of each append, with the handler's name and the number of messages.
 
     """
-    topic = Topic(name, options or TopicOptions())
+    topic = Topic(
+        name,
+        TopicOptions(
+            limits=limits or Limits(),
+            retention=retention or Retention(),
+            pull_timeout=pull_timeout,
+            local=local,
+            on_write=on_write,
+        ),
+    )
     known = timedelta(seconds=idempotency_retention)
     pubsub = VirtualObject(
         name,

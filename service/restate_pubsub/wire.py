@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "messagesMetadata"
 SUBSCRIPTION_KEY = "subscription"
+STREAMS_KEY = "streams"
 
 MAX_OFFSET = 2**53 - 1
 """The largest integer that every JSON reader takes exactly (RFC 8259, section 6)."""
 MAX_EVENT_LENGTH = 64
 MAX_SUBSCRIBER_LENGTH = 128
+MAX_STREAM_ID_LENGTH = 256
 EVENT_NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_EVENT_LENGTH}}}")
-RESERVED_EVENTS = frozenset({"reset", "end", "restart", "error", "open"})
+RESTART_EVENT = "restart"
+RESERVED_EVENTS = frozenset({"reset", "end", RESTART_EVENT, "error", "open"})
 """Names that streams use themselves, and the two that `EventSource` fires on its own account."""
 
 
@@ -73,11 +76,34 @@ class AppendEntry(msgspec.Struct, forbid_unknown_fields=True):
     event: str | None = None
 
 
+class StreamRef(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The stream that a batch belongs to (`streams.py`).
+
+    `attempt` and `first`: a stream with attempts, and whether this batch begins one. `start`: a counted stream, and
+    how many of its messages come before this batch.
+    """
+
+    id: str
+    attempt: str | None = None
+    first: bool = False
+    start: int | None = None
+
+
+class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """One entry of the `streams` state key."""
+
+    offset: int
+    next_offset: int
+    count: int
+    attempt: str | None = None
+
+
 class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The input of `append`."""
 
     messages: list[AppendEntry]
     close: bool = False
+    stream: StreamRef | None = None
 
 
 class PullRequest(msgspec.Struct):
@@ -216,8 +242,8 @@ def _decode_messages(
 _SNAKE = re.compile(r"[A-Z]")
 
 
-def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool]:
-    """Decode the input of `append` into its messages and whether it closes the topic.
+def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, StreamRef | None]:
+    """Decode the input of `append`: its messages, whether it closes the topic, and its stream.
 
     Raises:
         InvalidRequest: not the shape of the contract, an unknown field, a bad event name.
@@ -241,10 +267,39 @@ def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool]:
         total += len(data)
         messages.append(Message(data, entry.event))
     check_batch_bytes(total, limits)
-    return messages, request.close
+    check_stream(request.stream)
+    return messages, request.close, request.stream
 
 
-def encode_append(messages: Iterable[Message], *, close: bool) -> bytes:
+def check_stream(ref: StreamRef | None) -> None:
+    """Refuse a stream's name or counts that make no sense."""
+    if ref is None:
+        return
+    check_stream_id(ref.id)
+    if (ref.attempt is None) == (ref.start is None):
+        msg = f"stream {ref.id!r}: give either attempt (and first), or start"
+        raise InvalidRequest(msg)
+    if ref.start is not None and ref.start < 0:
+        msg = f"stream {ref.id!r}: start {ref.start} is less than 0"
+        raise InvalidRequest(msg)
+    if ref.attempt is not None and not 0 < len(ref.attempt) <= MAX_STREAM_ID_LENGTH:
+        msg = f"stream {ref.id!r}: attempt has {len(ref.attempt)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+
+
+def check_stream_id(stream: str) -> None:
+    """Refuse a stream id that is empty or too long."""
+    if not 0 < len(stream) <= MAX_STREAM_ID_LENGTH:
+        msg = f"stream id {stream[:40]!r} has {len(stream)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+
+
+def restart_message(stream: str, offset: int) -> Message:
+    """Return the message that says: drop what this stream wrote from `offset` on, it begins again."""
+    return Message(dump({"id": stream, "offset": offset}), RESTART_EVENT)
+
+
+def encode_append(messages: Iterable[Message], *, close: bool, stream: StreamRef | None = None) -> bytes:
     """Write the input of `append`."""
     entries = b",".join(
         b'{"data":%b}' % message.data
@@ -252,7 +307,10 @@ def encode_append(messages: Iterable[Message], *, close: bool) -> bytes:
         else b'{"data":%b,"event":%b}' % (message.data, msgspec.json.encode(message.event))
         for message in messages
     )
-    return b'{"messages":[%b]%b}' % (entries, b',"close":true' if close else b"")
+    more = b',"close":true' if close else b""
+    if stream is not None:
+        more += b',"stream":' + msgspec.json.encode(stream)
+    return b'{"messages":[%b]%b}' % (entries, more)
 
 
 def check_batch_bytes(total: int, limits: Limits) -> None:
@@ -406,6 +464,16 @@ def decode_loose(raw: bytes | None) -> LoosePage:
         return LoosePage(0, {})
     stored = _decode(raw, Loose, "page events")
     return LoosePage(stored.size, {int(at): name for at, name in stored.events.items()})
+
+
+def decode_streams(raw: bytes | None) -> dict[str, KnownStream]:
+    """Read which streams the topic remembers, oldest first."""
+    return msgspec.json.decode(raw, type=dict[str, KnownStream]) if raw else {}
+
+
+def encode_streams(streams: Mapping[str, KnownStream]) -> bytes:
+    """Write which streams the topic remembers."""
+    return msgspec.json.encode(streams)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------

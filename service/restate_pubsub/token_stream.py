@@ -1,0 +1,220 @@
+"""Tokens into a topic as fast as they come: the first at once, and while a call is in flight the next batch gathers.
+
+So no rate of tokens needs more than one call at a time, and a lone token waits for nobody. Every batch carries an
+idempotency key, so that a call that is tried again never doubles a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from restate_pubsub import wire
+from restate_pubsub.errors import PubsubError, StreamFailed
+from restate_pubsub.json_text import compact, dump
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from restate_pubsub.wire import Limits, Message, StreamRef
+
+WAITING_BYTES = 1024 * 1024
+WAITING_MESSAGES = 10_000
+"""A writer that is this far ahead of Restate waits."""
+
+
+class Appended(Protocol):
+    """Where a batch went."""
+
+    @property
+    def offset(self) -> int:
+        """The offset of its first message."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after its last message."""
+
+
+class Appender(Protocol):
+    """What a stream needs of a client: an append that tries again by itself, and raises what is final."""
+
+    async def append_encoded(
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        *,
+        close: bool = False,
+        stream: StreamRef | None = None,
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """Append a batch."""
+
+
+class TokenStream:
+    """A writer of one topic, to be used as an async context manager; leaving the block flushes.
+
+    `offset` is where the stream's first message went, `next_offset` the end of what is acknowledged, None before
+    the first. `acknowledged` and `written` count messages.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        topic: str,
+        limits: Limits,
+        *,
+        stream_id: str | None = None,
+        resume: bool = False,
+        close: bool = False,
+    ) -> None:
+        """See `PubsubClient.stream`. `resume` makes it a counted stream (`streams.py`)."""
+        wire.check_topic(topic, limits)
+        if stream_id is not None:
+            wire.check_stream_id(stream_id)
+        self.offset: int | None = None
+        self.next_offset: int | None = None
+        self.acknowledged = 0
+        self.written = 0
+        self._appender = appender
+        self._topic = topic
+        self._limits = limits
+        self._id = stream_id
+        self._resume = resume
+        self._close = close
+        self._attempt = uuid.uuid4().hex
+        self._calls = 0
+        self._waiting: list[Message] = []
+        self._waiting_bytes = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._done = False
+        self._failed: StreamFailed | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._send(), name=f"token stream to {self._topic}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Send what waits, and close the topic if asked to; an exception in the block closes nothing.
+
+        Raises:
+            StreamFailed: not everything that was written is in the topic.
+
+        """
+        if isinstance(error, asyncio.CancelledError):
+            await self._abandon()
+            return
+        if error is not None:
+            self._close = False
+        try:
+            await self._flush()
+        except StreamFailed:
+            if error is None:
+                raise
+
+    async def write(self, data: Any, *, event: str | None = None) -> None:
+        """Add one message; returns at once unless too much is waiting.
+
+        Raises:
+            InvalidRequest, TooLarge: this message cannot be written; the stream can go on without it.
+            StreamFailed: an earlier batch was refused for good.
+
+        """
+        await self.write_encoded(dump(data), event=event)
+
+    async def write_encoded(self, data: bytes, *, event: str | None = None) -> None:
+        """Add one message that is JSON text already. Raises what `write` does."""
+        message = wire.Message(compact(data, self._limits.message_bytes), event)
+        wire.check_event(event)
+        while True:
+            if self._failed is not None:
+                raise self._failed
+            if self._room.is_set():
+                break
+            await self._room.wait()
+        self._waiting.append(message)
+        self._waiting_bytes += len(message.data)
+        self.written += 1
+        self._more.set()
+        if self.written == 1:
+            await asyncio.sleep(0)  # the first one goes out now, also from a writer that never waits
+        if self._waiting_bytes >= WAITING_BYTES or len(self._waiting) >= WAITING_MESSAGES:
+            self._room.clear()
+
+    async def _abandon(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _flush(self) -> None:
+        self._done = True
+        self._more.set()
+        if self._task is not None:
+            try:
+                await self._task
+            except asyncio.CancelledError:
+                await self._abandon()
+                raise
+        if self._failed is not None:
+            raise self._failed
+
+    async def _send(self) -> None:
+        closed = False
+        while True:
+            await self._more.wait()
+            batch = self._next_batch()
+            last = self._done and not self._waiting
+            try:
+                if batch or (last and self._close and not closed):
+                    closed = last and self._close
+                    await self._append(batch, close=closed)
+            except PubsubError as error:
+                self._failed = StreamFailed(self._topic, self.acknowledged, self.written, self.next_offset, error)
+                self._waiting.clear()
+                self._room.set()  # whoever waits for room learns of it
+                return
+            if last and self._done and not self._waiting:
+                return
+
+    def _next_batch(self) -> list[Message]:
+        """Take what waits, as much as one call may carry."""
+        count = size = 0
+        for message in self._waiting[: self._limits.batch_messages]:
+            size += len(message.data)
+            if size > self._limits.batch_bytes and count:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_bytes = sum(len(message.data) for message in self._waiting)
+        if not self._waiting and not self._done:
+            self._more.clear()
+        if self._waiting_bytes < WAITING_BYTES and len(self._waiting) < WAITING_MESSAGES:
+            self._room.set()
+        return batch
+
+    async def _append(self, batch: Sequence[Message], *, close: bool) -> None:
+        key = f"{self._attempt}-{self._calls}"
+        done = await self._appender.append_encoded(
+            self._topic, batch, close=close, stream=self._ref(), idempotency_key=key
+        )
+        self._calls += 1
+        if not batch:
+            return
+        if self.offset is None:
+            self.offset = done.offset
+        self.acknowledged += len(batch)
+        self.next_offset = done.next_offset
+
+    def _ref(self) -> StreamRef | None:
+        if self._id is None:
+            return None
+        if self._resume:
+            return wire.StreamRef(self._id, start=self.acknowledged)
+        return wire.StreamRef(self._id, self._attempt, first=self._calls == 0)
