@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from restate_pubsub.client import PubsubClient, RetryPolicy
+from restate_pubsub.door import Door
 from restate_pubsub.feed import FeedOptions
 from restate_pubsub.health import Health
 from restate_pubsub.hub import Hub
@@ -31,6 +33,10 @@ from restate_pubsub.wire import Limits
 
 if TYPE_CHECKING:
     from restate_pubsub.settings import Settings
+
+
+DOOR_RETRY_SECONDS = 20.0
+"""How long a publish over HTTP tries again while Restate is away, before its 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,9 @@ def create_service(settings: Settings) -> Service:
         on_write=metrics.wrote,
         idempotency_retention=settings.idempotency_retention,
     )
-    routes = Routes(settings, hub, health, metrics, limits)
+    publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
+    door = Door(publisher, limits) if settings.publish_enabled else None
+    routes = Routes(settings, hub=hub, health=health, metrics=metrics, limits=limits, door=door)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -98,6 +106,7 @@ def create_service(settings: Settings) -> Service:
             Route("/metrics", routes.metrics),
             Mount(settings.restate_path, endpoint),
             Route(f"{settings.sse_path}/{{topic:path}}", routes.stream, methods=["GET"]),
+            Route(f"{settings.sse_path}/{{topic:path}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],
         lifespan=lifespan,
         exception_handlers={404: _not_found, 405: _not_allowed},

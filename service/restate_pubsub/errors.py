@@ -4,6 +4,8 @@ PubsubError
 ├── InvalidRequest          400  a value breaks a rule; the message names both
 │   ├── InvalidMessage      400  not JSON, or JSON that no reader could take
 │   └── InvalidTopic        400  empty, too long, or not UTF-8
+├── NotEnabled              405  a door that is closed by a setting
+├── UnsupportedType         415  a body that is neither JSON nor NDJSON
 ├── TooLarge                413  a message or a batch over its limit
 ├── TopicClosed             409  a write to a closed topic
 ├── StreamReplaced          409  a batch of an attempt that a later one has replaced
@@ -51,6 +53,20 @@ class InvalidTopic(InvalidRequest):
     """The topic name is not valid."""
 
     code = "invalid-topic"
+
+
+class NotEnabled(PubsubError):
+    """This is switched off by a setting."""
+
+    status = 405
+    code = "not-enabled"
+
+
+class UnsupportedType(PubsubError):
+    """The body's type is not one that can be published."""
+
+    status = 415
+    code = "unsupported-type"
 
 
 class TooLarge(PubsubError):

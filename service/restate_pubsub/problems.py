@@ -28,7 +28,10 @@ def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | No
     return JSONResponse(body, status, {"cache-control": "no-store", **(headers or {})}, "application/problem+json")
 
 
+_HEADERS = {405: {"allow": "GET, HEAD"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
+
+
 def problem_of(error: PubsubError, **more: Any) -> JSONResponse:
     """Return the problem document of one of this project's errors."""
-    headers = {"retry-after": "1"} if error.status in (429, 503) else None
+    headers = _HEADERS.get(error.status)
     return problem(error.status, error.code, str(error), headers, **more)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from restate_pubsub.errors import InvalidRequest, InvalidTopic, OffsetGone, PubsubError, Unavailable
+from restate_pubsub.door import Door, LineFailed
+from restate_pubsub.errors import NotEnabled, OffsetGone, PubsubError, StreamFailed, Unavailable
 from restate_pubsub.hub import Hub, Reader, Start
 from restate_pubsub.problems import problem_of
+from restate_pubsub.requests import flag_of, start_of, topic_of
 from restate_pubsub.sse import StreamResponse
-from restate_pubsub.wire import MAX_OFFSET, Limits, check_topic
+from restate_pubsub.wire import Limits
 
 if TYPE_CHECKING:
     from restate_pubsub.health import Health
@@ -28,26 +28,27 @@ PATIENCE = 0.25
 STRICT_PATIENCE = 10.0
 """`?strict=true` asks for a status, so it waits for one."""
 
-_OFFSET = re.compile(r"-?[0-9]{1,16}")
-
 
 class Routes:
     """The endpoints, around one hub."""
 
-    def __init__(self, settings: Settings, hub: Hub, health: Health, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, settings: Settings, *, hub: Hub, health: Health, metrics: Metrics, limits: Limits, door: Door | None
+    ) -> None:
         """Keep what the endpoints need."""
         self._settings = settings
         self._hub = hub
         self._health = health
         self._metrics = metrics
         self._limits = limits
+        self._door = door
 
     async def stream(self, request: Request) -> Response:
         """`GET {path}/{topic}`: follow a topic."""
         try:
             topic = topic_of(request, self._settings.sse_path, self._limits)
             start = start_of(request)
-            strict = _flag(request, "strict")
+            strict = flag_of(request, "strict")
             if self._health.draining:
                 msg = "This process is about to stop: connect again"
                 raise Unavailable(msg)
@@ -89,7 +90,22 @@ class Routes:
             return Response(status_code=204, headers={"cache-control": "no-store"})
         return None
 
-    def refuse(self, error: PubsubError, **more: int) -> Response:
+    async def publish(self, request: Request) -> Response:
+        """`POST {path}/{topic}`: publish (`PUT`, which `curl -T` sends, too); `DELETE`: delete the topic."""
+        try:
+            topic = topic_of(request, self._settings.sse_path, self._limits)
+            if self._door is None:
+                msg = "Publishing here is switched off: set PUBSUB_PUBLISH_ENABLED=true, or publish through Restate"
+                raise NotEnabled(msg)
+            if request.method == "DELETE":
+                return await self._door.delete(topic)
+            return await self._door.publish(request, topic)
+        except (LineFailed, StreamFailed) as error:
+            return self.refuse(error, nextOffset=error.next_offset, count=error.acknowledged)
+        except PubsubError as error:
+            return self.refuse(error)
+
+    def refuse(self, error: PubsubError, **more: int | None) -> Response:
         """Count and answer an error."""
         self._metrics.refused(error.code)
         return problem_of(error, **more)
@@ -109,68 +125,3 @@ class Routes:
         """`GET /metrics`: Prometheus' text format."""
         body = generate_latest(self._metrics.registry)
         return Response(body, headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-def topic_of(request: Request, mount: str, limits: Limits) -> str:
-    """Return the topic that the path names, `/` and all; percent-escapes are UTF-8.
-
-    Raises:
-        InvalidTopic: empty, too long, or not UTF-8.
-
-    """
-    # The server has decoded `path` leniently: broken UTF-8 would name another topic. The raw path tells.
-    raw = request.scope.get("raw_path") or request.scope["path"].encode()
-    raw = raw[len(request.scope.get("root_path", "")) :]
-    try:
-        topic = unquote_to_bytes(raw[len(mount) + 1 :]).decode()
-    except UnicodeDecodeError:
-        shown = raw[len(mount) + 1 :][:80].decode("ascii", "replace")
-        msg = f"The topic {shown!r} is not UTF-8 once its percent-escapes are decoded"
-        raise InvalidTopic(msg) from None
-    check_topic(topic, limits)
-    return topic
-
-
-def start_of(request: Request) -> Start:
-    """Return where the reader wants to begin: `Last-Event-ID` wins over `lastEventId`, and that over `offset`.
-
-    Raises:
-        InvalidRequest: not an offset, or one that no topic can have.
-
-    """
-    for name, value in (
-        ("Last-Event-ID", request.headers.get("last-event-id")),
-        ("lastEventId", request.query_params.get("lastEventId")),
-    ):
-        if value:
-            offset = _number(name, value)
-            if offset < 0:
-                msg = f"{name} {value!r} is negative: send the id of the last event"
-                raise InvalidRequest(msg)
-            return Start("offset", offset, resumes=True)
-    text = request.query_params.get("offset")
-    if not text:
-        return Start()
-    if text == "latest":
-        return Start("latest")
-    offset = _number("offset", text)
-    if offset < 0:
-        return Start("last", -offset)
-    return Start("offset", offset, resumes=offset > 0)
-
-
-def _number(name: str, text: str) -> int:
-    if _OFFSET.fullmatch(text) and abs(int(text)) <= MAX_OFFSET:
-        return int(text)
-    msg = f"{name} {text[:80]!r} is not an offset: use a number of at most {MAX_OFFSET}"
-    if name == "offset":
-        msg += ", `latest`, or -K for the last K messages"
-    raise InvalidRequest(msg)
-
-
-def _flag(request: Request, name: str) -> bool:
-    text = request.query_params.get(name, "false").lower()
-    if text not in ("true", "false", "1", "0", ""):
-        msg = f"{name} {text[:80]!r} is neither true nor false"
-        raise InvalidRequest(msg)
-    return text in ("true", "1")

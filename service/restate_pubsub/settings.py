@@ -138,6 +138,13 @@ class Settings(BaseModel):
     sse_path: Path = _field(
         "PUBSUB_SSE_PATH", "/pubsub", "Serving", "path", "Where the streams are: GET {path}/{topic}"
     )
+    publish_enabled: bool = _field(
+        "PUBSUB_PUBLISH_ENABLED",
+        default=False,
+        group="Serving",
+        kind="true or false",
+        description="The HTTP door: POST {path}/{topic} publishes, DELETE deletes the topic",
+    )
     drain_timeout: Seconds = _field(
         "PUBSUB_DRAIN_TIMEOUT",
         20.0,

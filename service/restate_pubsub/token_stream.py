@@ -112,7 +112,7 @@ class TokenStream:
             await self._abandon()
             return
         if error is not None:
-            self._close = False
+            self.keep_open()
         try:
             await self._flush()
         except StreamFailed:
@@ -147,6 +147,10 @@ class TokenStream:
             await asyncio.sleep(0)  # the first one goes out now, also from a writer that never waits
         if self._waiting_bytes >= WAITING_BYTES or len(self._waiting) >= WAITING_MESSAGES:
             self._room.clear()
+
+    def keep_open(self) -> None:
+        """Do not close the topic at the end after all."""
+        self._close = False
 
     async def _abandon(self) -> None:
         if self._task is not None:
