@@ -122,7 +122,8 @@ class Feed:
         before = self.ring.size
         if batch.head is not None and batch.head > self.head:
             self.head = batch.head
-            self._history.clear()
+            for start in [start for start in self._history if start < batch.head]:
+                del self._history[start]
             self.ring.drop_below(min(batch.head, self.ring.tail))
         joined = batch.offset <= self.ring.tail
         if joined and batch.next_offset >= self.ring.tail:
