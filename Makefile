@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit check format lock bench clean
+.PHONY: help run demo screenshot test test-unit check format lock bench clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +28,19 @@ $(NODE_MODULES): package.json package-lock.json
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs to try
 	@exec $(BIN)/restate-pubsub dev
 
+demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL
+	@exec $(BIN)/python examples/chat/demo.py
+
 test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser
 	@tests/need-debian-packages chromium
 	$(BIN)/pytest
 
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit
+
+screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png anew
+	@tests/need-debian-packages chromium fonts-inter fonts-jetbrains-mono
+	CHAT_SCREENSHOT=docs/chat.png $(BIN)/pytest tests/browser/test_chat.py -k picture
 
 check: $(VENV)/.done ## Lint, format, types, import contract
 	$(BIN)/ruff check .
