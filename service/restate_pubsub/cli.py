@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import structlog
 
 from restate_pubsub import settings as settings_module
 from restate_pubsub.client import PubsubClient, create_pubsub_client
-from restate_pubsub.errors import ConfigError, PubsubError
+from restate_pubsub.errors import ConfigError, InvalidRequest, PubsubError
 from restate_pubsub.json_text import compact
 from restate_pubsub.settings import Settings
-from restate_pubsub.wire import Limits, Message, check_event
+from restate_pubsub.token_stream import TokenStream
+from restate_pubsub.wire import Message, check_event
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+MAX_LINE_BYTES = 32 * 1024 * 1024
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -201,9 +204,9 @@ Restate's UI: {settings.admin_url}    metrics: {here}/metrics    Ctrl-C ends all
 @click.option("--close", is_flag=True, help="End the topic with the last message.")
 @click.option("--key", help="An idempotency key: repeated, the message is published once.")
 def publish(topic: str, message: str, *, event: str | None, close: bool, key: str | None) -> None:
-    """Publish MESSAGE (JSON) to TOPIC, or with `-` each line of standard input as one message.
+    """Publish MESSAGE (JSON) to TOPIC, or with `-` each line of standard input as one message, as it comes.
 
-    Prints the offsets.
+    Prints the offset of the first message and the one after the last.
     """
     check_event(event)
     _run(_publish(_settings(), topic, message, event, close=close, key=key))
@@ -212,12 +215,45 @@ def publish(topic: str, message: str, *, event: str | None, close: bool, key: st
 async def _publish(
     settings: Settings, topic: str, message: str, event: str | None, *, close: bool, key: str | None
 ) -> None:
-    lines = [message.encode()] if message != "-" else [line for line in sys.stdin.buffer if line.strip()]
-    limits = Limits()
-    entries = [Message(compact(line, limits.message_bytes), event) for line in lines]
     async with _client(settings) as client:
-        done = await client.append_encoded(topic, entries, close=close, idempotency_key=key)
-    click.echo(json.dumps({"offset": done.offset, "nextOffset": done.next_offset}))
+        if message != "-":
+            entry = Message(compact(message.encode(), client.limits.message_bytes), event)
+            done = await client.append_encoded(topic, [entry], close=close, idempotency_key=key)
+            click.echo(json.dumps({"offset": done.offset, "nextOffset": done.next_offset}))
+            return
+        stream = TokenStream(client, topic, client.limits, stream_id=key, resume=key is not None, close=close)
+        async with stream:
+            await _write_lines(stream, event)
+        click.echo(json.dumps({"offset": stream.offset, "nextOffset": stream.next_offset}))
+
+
+async def _write_lines(stream: TokenStream, event: str | None) -> None:
+    """Write standard input line by line, as it comes; a broken line ends it, what came before stands."""
+    number = 0
+    async for line in _stdin_lines():
+        number += 1
+        try:
+            if line.strip():
+                await stream.write_encoded(line, event=event)
+        except InvalidRequest as error:
+            error.message = f"line {number}: {error}"
+            raise
+
+
+async def _stdin_lines() -> AsyncIterator[bytes]:
+    if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+        for line in sys.stdin.buffer:
+            yield line
+        return
+    # A pipe or a terminal may be silent for long; a thread that waits for it could not be interrupted.
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        while line := await reader.readline():
+            yield line
+    except ValueError:
+        msg = f"a line has more than {MAX_LINE_BYTES} bytes"
+        raise InvalidRequest(msg) from None
 
 
 @main.command(cls=_Command)
