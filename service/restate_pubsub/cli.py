@@ -263,5 +263,13 @@ def list_settings() -> None:
     click.echo(table(settings_module.variables()), nl=False)
 
 
+@main.command("metrics", cls=_Command)
+def list_metrics() -> None:
+    """List every metric, as Markdown."""
+    from restate_pubsub.metrics import reference  # noqa: PLC0415
+
+    click.echo(reference(), nl=False)
+
+
 if __name__ == "__main__":
     main()

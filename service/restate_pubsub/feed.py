@@ -122,6 +122,8 @@ class Feed:
         before = self.ring.size
         if batch.head is not None and batch.head > self.head:
             self.head = batch.head
+            for start in [start for start in self._history if start < batch.head]:
+                del self._history[start]
             self.ring.drop_below(min(batch.head, self.ring.tail))
         joined = batch.offset <= self.ring.tail
         if joined and batch.next_offset >= self.ring.tail:
@@ -235,6 +237,7 @@ class Feed:
     def _restart_at(self, tail: int, head: int) -> None:
         self._observer.ring_bytes(-self.ring.size)
         self.ring.clear(tail)
+        self._history.clear()  # what was read before must not be shown as what is there now
         self.head = head
         self._wake()
 

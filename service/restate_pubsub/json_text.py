@@ -46,7 +46,7 @@ def dump(value: Any) -> bytes:
 
 def load(raw: bytes) -> Any:
     """Decode JSON text strictly (no NaN, no Infinity). Raises ValueError or RecursionError."""
-    return json.loads(raw, parse_constant=_reject, parse_float=_finite)
+    return json.loads(raw.decode(), parse_constant=_reject, parse_float=_finite)
 
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)

@@ -66,6 +66,7 @@ class Metrics:
         self._ready = Gauge(f"{PREFIX}_ready", "1 when Restate answers and has the object", registry=registry)
         info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
         info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
+        self._refused.labels(code="invalid-request")
         for outcome in PULL_OUTCOMES:
             self._pulls.labels(outcome=outcome)
         for handler in ("publish", "append"):
@@ -138,3 +139,13 @@ class Metrics:
     def ready(self, *, ready: bool) -> None:
         """Readiness as it was last found."""
         self._ready.set(ready)
+
+
+def reference() -> str:
+    """Return the metrics as Markdown: name, type, labels, meaning."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in Metrics(CollectorRegistry()).registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        lines.append(f"| `{name}` | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
