@@ -169,8 +169,9 @@ async def main() -> int:
         await until_it_answers(f"http://127.0.0.1:{given.port}/page/index.html")
         print(f"\n  The chat:  http://localhost:{given.port}/\n", flush=True)
         print("Kill a part while it talks, and watch; it is started again after a second:")
-        for name, pid in (("the service", service.pid), ("Restate", restate.pid), ("the agent", agent.pid)):
-            print(f"  kill -9 {pid:<8} {name}")
+        print(f"  kill -9 {restate.pid:<8} Restate")
+        for part in (service, agent, page):
+            print(f"  kill -9 {part.pid:<8} {part.name}")
         print(f"\nLogs are in {folder}/. Ctrl-C ends all of it.\n", flush=True)
         await asyncio.gather(
             keep_running("Restate", lambda: restate.pid, restate.start),

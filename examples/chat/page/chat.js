@@ -34,6 +34,7 @@ class Turn {
     this.text = "";
     this.unsaid = "";
     this.attempts = 1;
+    this.done = false;
     $("log").append(this.root);
     $("welcome").hidden = true;
   }
@@ -109,7 +110,8 @@ class Turn {
   }
 
   finish() {
-    this.root.classList.remove("busy");
+    this.done = true;
+    draw(this);
     speak(this.unsaid);
     this.unsaid = "";
   }
@@ -136,7 +138,10 @@ function draw(turn) {
   if (turn) changed.add(turn);
   frame ||= requestAnimationFrame(() => {
     frame = 0;
-    for (const turn of changed) show(turn.answer, turn.text);
+    for (const turn of changed) {
+      show(turn.answer, turn.text);
+      turn.root.classList.toggle("busy", !turn.done);
+    }
     changed.clear();
     $("offset").textContent = next ?? 0;
     if (pinned) toEnd();
