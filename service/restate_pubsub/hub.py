@@ -248,6 +248,10 @@ class Hub:
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
+    def follows(self, topic: str) -> bool:
+        """Whether there is a feed of the topic."""
+        return topic in self._feeds
+
     def deliver(self, topic: str, batch: Batch) -> None:
         """Take news of a write that ran in this process."""
         feed = self._feeds.get(topic)
