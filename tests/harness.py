@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from restate_pubsub.dev import RestateServer
 
@@ -154,10 +156,14 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = PATIEN
         await asyncio.sleep(0.02)
 
 
-async def call(restate: RestateServer, topic: str, handler: str, body: Any = ..., **headers: str) -> tuple[int, Any]:
+async def call(
+    restate: RestateServer, topic: str, handler: str, body: Any = ..., *, name: str = "pubsub", **headers: str
+) -> tuple[int, Any]:
     """Call a handler over the ingress, as any HTTP client would; return status and decoded answer."""
-    url = f"{restate.ingress_url.replace('localhost', '127.0.0.1')}/pubsub/{quote(topic, safe='')}/{handler}"
-    data = None if body is ... else body if isinstance(body, bytes) else json.dumps(body).encode()
+    segment = quote(topic, safe="").replace(".", "%2E")
+    url = URL(f"{restate.ingress_url.replace('localhost', '127.0.0.1')}/{name}/{segment}/{handler}", encoded=True)
+    raw = b"" if body is ... else body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = None if body is ... else io.BytesIO(raw)  # aiohttp warns of large bytes
     given = ({} if data is None else {"content-type": "application/json"}) | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
@@ -282,3 +288,18 @@ async def get(url: str, **headers: str) -> tuple[int, Any, dict[str, str]]:
         text = await response.read()
         found = {name.lower(): value for name, value in response.headers.items()}
         return response.status, json.loads(text) if "json" in found.get("content-type", "") else text, found
+
+
+async def read_all(restate: RestateServer, topic: str, offset: int = 0, *, name: str = "pubsub") -> list[Any]:
+    """Pull everything there is from `offset` on, as a client without patience would."""
+    messages: list[Any] = []
+    while True:
+        status, answer = await call(restate, topic, "pull", {"offset": offset, "timeout": 0}, name=name)
+        if status == 408:
+            return messages
+        assert status == 200, answer
+        assert answer["nextOffset"] == offset + len(answer["messages"])
+        messages += answer["messages"]
+        offset = answer["nextOffset"]
+        if answer.get("closed"):
+            return messages
