@@ -131,7 +131,7 @@ class Service:
 
     def topic_url(self, topic: str, query: str = "") -> str:
         """Return the URL of a stream."""
-        return f"{self.url}/pubsub/{quote(topic)}{'?' + query if query else ''}"
+        return f"{self.url}/pubsub/{quote(topic).replace('.', '%2E')}{'?' + query if query else ''}"
 
     async def metric(self, name: str) -> float:
         """Return the sum of a metric's series."""
@@ -276,7 +276,10 @@ async def stream(url: str, **headers: str) -> AsyncIterator[Stream]:
     """Open a stream; the status must be 200."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=given) as response:
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.get(URL(url, encoded=True), headers=given) as response,
+    ):
         assert response.status == 200, await response.text()
         yield Stream(response)
 
@@ -284,7 +287,7 @@ async def stream(url: str, **headers: str) -> AsyncIterator[Stream]:
 async def get(url: str, **headers: str) -> tuple[int, Any, dict[str, str]]:
     """Return status, body (decoded if JSON) and headers of a GET."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with aiohttp.ClientSession() as session, session.get(url, headers=given) as response:
+    async with aiohttp.ClientSession() as session, session.get(URL(url, encoded=True), headers=given) as response:
         text = await response.read()
         found = {name.lower(): value for name, value in response.headers.items()}
         return response.status, json.loads(text) if "json" in found.get("content-type", "") else text, found
