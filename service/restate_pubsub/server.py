@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -30,6 +30,7 @@ UNLIMITED = 2**31 - 1
 STREAMS_SHARE = 0.5
 """The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
 BACKLOG = 1024
+CUTS = 3
 
 
 def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
@@ -117,6 +118,7 @@ async def serve(
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
 
     log.info("serving", addresses=[f"{host}:{port}" for host, port in addresses])
+    others = asyncio.all_tasks()
     serving = asyncio.create_task(
         hypercorn_serve(service.app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
     )
@@ -125,11 +127,24 @@ async def serve(
     deadline.cancel()
     if not serving.done():
         log.warning("drain time is over; cutting what is left", streams=service.hub.streams)
-        serving.cancel()
+        await _cut(asyncio.all_tasks() - others)
     await asyncio.wait({serving}, timeout=1.0)
     if serving.done() and not serving.cancelled() and (error := serving.exception()) is not None:
         raise error
     log.info("stopped")
+
+
+async def _cut(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they end: hypercorn's connections spend their first cancellation on a peer's full buffer.
+
+    Since Python 3.12 that waits for the peer, which would hold the process for as long as the peer likes.
+    """
+    for _ in range(CUTS):
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.2)
+        if not tasks:
+            return
 
 
 async def _deadline(stop: asyncio.Event, now: asyncio.Event, seconds: float) -> None:
