@@ -15,9 +15,12 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import hypercorn.protocol
 import structlog
+from h2.events import DataReceived, Event
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
+from hypercorn.protocol.h2 import H2Protocol
 from restate.server import install_shutdown_hook
 
 if TYPE_CHECKING:
@@ -31,6 +34,22 @@ STREAMS_SHARE = 0.5
 """The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
 BACKLOG = 1024
 CUTS = 3
+
+
+class TolerantH2(H2Protocol):
+    """hypercorn's HTTP/2, but a request that comes while it stops fails alone.
+
+    hypercorn 0.18 resets such a request's stream, and then fails the whole connection, with all invocations in
+    flight on it, when the request's body comes.
+    """
+
+    async def _handle_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            else:
+                await super()._handle_events([event])
+        await self._flush()
 
 
 def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
@@ -108,6 +127,7 @@ async def serve(
         for signum in (signal.SIGTERM, signal.SIGINT):
             install_shutdown_hook(loop, on_signal, signum)
     raise_file_limit()
+    hypercorn.protocol.H2Protocol = TolerantH2  # type: ignore[attr-defined]
     addresses = [sock.getsockname()[:2] for sock in sockets]
 
     async def trigger() -> None:
@@ -127,10 +147,14 @@ async def serve(
     deadline.cancel()
     if not serving.done():
         log.warning("drain time is over; cutting what is left", streams=service.hub.streams)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what is cut complains there
         await _cut(asyncio.all_tasks() - others)
-    await asyncio.wait({serving}, timeout=1.0)
-    if serving.done() and not serving.cancelled() and (error := serving.exception()) is not None:
-        raise error
+        if serving.done() and not serving.cancelled():
+            serving.exception()  # whatever it was cut off from
+    elif (error := serving.exception()) is not None:
+        if not stop.is_set():
+            raise error
+        log.warning("a connection failed while stopping", error=repr(error))
     log.info("stopped")
 
 
