@@ -29,7 +29,7 @@ run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected
 	@exec $(BIN)/restate-pubsub dev
 
 test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser
-	@tests/need-debian-packages chromium
+	@tests/need-debian-packages chromium haproxy
 	$(BIN)/pytest
 
 test-unit: $(VENV)/.done ## The tests that need no other program
