@@ -32,7 +32,7 @@ demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent
 	@exec $(BIN)/python examples/chat/demo.py
 
 test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser
-	@tests/need-debian-packages chromium
+	@tests/need-debian-packages chromium haproxy
 	$(BIN)/pytest
 
 test-unit: $(VENV)/.done ## The tests that need no other program

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import restate
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -37,6 +38,15 @@ if TYPE_CHECKING:
 
 DOOR_RETRY_SECONDS = 20.0
 """How long a publish over HTTP tries again while Restate is away, before its 503."""
+
+
+class TopicConvertor(PathConvertor):
+    """Starlette's `path`, which ends at a line feed, for names that may hold one."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("topic", TopicConvertor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +115,8 @@ def create_service(settings: Settings) -> Service:
             Route("/health/ready", routes.ready),
             Route("/metrics", routes.metrics),
             Mount(settings.restate_path, endpoint),
-            Route(f"{settings.sse_path}/{{topic:path}}", routes.stream, methods=["GET"]),
-            Route(f"{settings.sse_path}/{{topic:path}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
+            Route(f"{settings.sse_path}/{{topic:topic}}", routes.stream, methods=["GET"]),
+            Route(f"{settings.sse_path}/{{topic:topic}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],
         lifespan=lifespan,
         exception_handlers={404: _not_found, 405: _not_allowed},

@@ -426,9 +426,11 @@ def _cut(batch: Batch, count: int) -> Batch:
 
 def _news_for(entry: Subscription, news: Batch, limits: Limits) -> Batch | None:
     """Return what of the news goes to one who waits, None if nothing does."""
+    beyond = entry.offset > news.next_offset or (entry.offset == news.next_offset and bool(news.messages))
+    if beyond or (entry.subscriber is None and entry.offset == news.next_offset):
+        # A reader's offset never goes back: one who waits beyond the tail is only ever told of the end.
+        return replace(news, offset=entry.offset, messages=(), next_offset=entry.offset) if news.closed else None
     if entry.subscriber is None:
-        if entry.offset >= news.next_offset:
-            return replace(news, offset=entry.offset, messages=(), next_offset=entry.offset) if news.closed else None
         skip = max(entry.offset - news.offset, 0)
         news = replace(news, offset=news.offset + skip, messages=news.messages[skip:], head=None)
     if len(news.messages) > limits.pull_messages:
