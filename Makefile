@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-image check format image lock bench clean
+.PHONY: help run test test-unit test-image generate chart check format image lock bench clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,9 +29,16 @@ $(NODE_MODULES): package.json package-lock.json
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs to try
 	@exec $(BIN)/restate-pubsub dev
 
-test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser
-	@tests/need-debian-packages chromium
+test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart
+	@tests/need-debian-packages chromium prometheus
 	$(BIN)/pytest
+
+generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
+	$(BIN)/python config/generate.py
+
+chart: generate ## Lint the chart and pack it into dist/
+	@mkdir -p dist
+	@$(BIN)/python -c 'import sys, helm_python as helm; found = helm.lint("helm/restate-pubsub"); print(found); print(helm.package("helm/restate-pubsub", "dist"))'
 
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit

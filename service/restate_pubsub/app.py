@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import restate
 from prometheus_client import CollectorRegistry
@@ -55,6 +55,20 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def create_object(settings: Settings, **options: Any) -> restate.VirtualObject:
+    """Return the object as these settings want it; `options` are further `TopicOptions`."""
+    return create_pubsub_object(
+        settings.object_name,
+        TopicOptions(
+            limits=limits_of(settings),
+            retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
+            pull_timeout=settings.pull_timeout,
+            **options,
+        ),
+        idempotency_retention=settings.idempotency_retention,
+    )
+
+
 def create_service(settings: Settings) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan."""
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
@@ -69,17 +83,7 @@ def create_service(settings: Settings) -> Service:
         metrics,
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
-    pubsub = create_pubsub_object(
-        settings.object_name,
-        TopicOptions(
-            limits=limits,
-            retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
-            pull_timeout=settings.pull_timeout,
-            local=hub,
-            on_write=metrics.wrote,
-        ),
-        idempotency_retention=settings.idempotency_retention,
-    )
+    pubsub = create_object(settings, local=hub, on_write=metrics.wrote)
     routes = Routes(settings, hub, health, metrics, limits)
 
     @contextlib.asynccontextmanager

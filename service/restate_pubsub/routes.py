@@ -98,9 +98,17 @@ class Routes:
         """`GET /health/live`: the event loop turns."""
         return JSONResponse({"status": "live"})
 
-    async def ready(self, _request: Request) -> Response:
-        """`GET /health/ready`: 503 with the reason until Restate answers and has the object, and while draining."""
-        reason = self._health.not_ready
+    async def ready(self, request: Request) -> Response:
+        """`GET /health/ready`: 503 with the reason until Restate answers and has the object, and while draining.
+
+        `?object=optional`: 503 only until Restate has answered once, and while draining. It is for what decides where
+        new streams go, and must do so before the object is registered and while Restate is away: streams wait for
+        both, but a browser whose connection is answered with a 503 does not come back.
+        """
+        wanted = request.query_params.get("object", "required")
+        if wanted not in ("required", "optional"):
+            return self.refuse(InvalidRequest(f"object {wanted[:80]!r} is neither required nor optional"))
+        reason = self._health.not_ready if wanted == "required" else self._health.not_serving
         if reason is None:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
