@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import restate
 from prometheus_client import CollectorRegistry
@@ -70,6 +70,18 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def create_object(settings: Settings, **options: Any) -> restate.VirtualObject:
+    """Return the object as these settings want it; `options` are further ones of `create_pubsub_object`."""
+    return create_pubsub_object(
+        settings.object_name,
+        pull_timeout=settings.pull_timeout,
+        retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
+        limits=limits_of(settings),
+        idempotency_retention=settings.idempotency_retention,
+        **options,
+    )
+
+
 def create_service(settings: Settings) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan."""
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
@@ -84,15 +96,7 @@ def create_service(settings: Settings) -> Service:
         metrics,
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
-    pubsub = create_pubsub_object(
-        settings.object_name,
-        pull_timeout=settings.pull_timeout,
-        retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
-        limits=limits,
-        local=hub,
-        on_write=metrics.wrote,
-        idempotency_retention=settings.idempotency_retention,
-    )
+    pubsub = create_object(settings, local=hub, on_write=metrics.wrote)
     publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
     door = Door(publisher, limits) if settings.publish_enabled else None
     routes = Routes(settings, hub=hub, health=health, metrics=metrics, limits=limits, door=door)

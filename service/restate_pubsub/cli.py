@@ -106,7 +106,10 @@ async def _serve(settings: Settings) -> None:
 @click.option("--url", help="This service's Restate endpoint as Restate reaches it.  [default: from PUBSUB_BIND]")
 @click.option("--force", is_flag=True, help="Take the object over from another deployment, or change its type.")
 @click.option("--wait", default="60s", show_default=True, help="How long to wait for Restate and the service.")
-def register(url: str | None, *, force: bool, wait: str) -> None:
+@click.option(
+    "--await-rollout", is_flag=True, help="Wait until what is discovered is this version with these settings."
+)
+def register(url: str | None, *, force: bool, wait: str, await_rollout: bool) -> None:
     """Register the object with Restate at RESTATE_ADMIN_URL.
 
     Waits for Restate and for the service, may be repeated, and makes Restate discover changed handlers.
@@ -119,7 +122,13 @@ def register(url: str | None, *, force: bool, wait: str) -> None:
     except ValueError as error:
         msg = f"--wait {wait}: {error}"
         raise ConfigError(msg) from None
-    _run(_register(settings, url or _own_url(settings), force=force, wait=seconds))
+    manifest = None
+    if await_rollout:
+        from restate_pubsub.app import create_object  # noqa: PLC0415
+        from restate_pubsub.topic_object import manifest_of  # noqa: PLC0415
+
+        manifest = manifest_of(create_object(settings))
+    _run(_register(settings, url or _own_url(settings), force=force, wait=seconds, manifest=manifest))
 
 
 def _own_url(settings: Settings) -> str:
@@ -129,12 +138,12 @@ def _own_url(settings: Settings) -> str:
     return f"http://{host}:{port}{settings.restate_path}"
 
 
-async def _register(settings: Settings, url: str, *, force: bool, wait: float) -> None:
+async def _register(settings: Settings, url: str, *, force: bool, wait: float, manifest: str | None = None) -> None:
     from restate_pubsub.registration import Registrar  # noqa: PLC0415
 
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(line, err=True))
-    done = await registrar.register(url, settings.object_name, force=force, wait=wait)
+    done = await registrar.register(url, settings.object_name, force=force, wait=wait, manifest=manifest)
     click.echo(
         f"{done.change}: object {done.name} (revision {done.revision}) at {done.url}, deployment {done.deployment}"
     )
@@ -292,11 +301,15 @@ async def _first(client: PubsubClient, topic: str, offset: str) -> int | None:
 
 
 @main.command("settings", cls=_Command)
-def list_settings() -> None:
+@click.option(
+    "--format", "form", type=click.Choice(["text", "markdown", "env"]), default="text", show_default=True, help="How."
+)
+def list_settings(form: str) -> None:
     """List every setting: its variable, default, and what it is for."""
-    from restate_pubsub.settings_docs import table  # noqa: PLC0415
+    from restate_pubsub import settings_docs  # noqa: PLC0415
 
-    click.echo(table(settings_module.variables()), nl=False)
+    write = {"text": settings_docs.table, "markdown": settings_docs.markdown, "env": settings_docs.environment_file}
+    click.echo(write[form](settings_module.variables()), nl=False)
 
 
 @main.command("metrics", cls=_Command)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 PREFIX = "restate_pubsub"
 LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -21,6 +21,8 @@ class Metrics:
         """Register all collectors, each series that is known at zero."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
         self.registry = registry
+        # Its file descriptors are what limits open streams; its CPU and memory are what one looks at first.
+        ProcessCollector(registry=registry)
         self._streams = Gauge(f"{PREFIX}_streams", "Open streams", registry=registry)
         self._topics = Gauge(f"{PREFIX}_topics", "Topics that this process follows", registry=registry)
         self._streams_total = Counter(f"{PREFIX}_streams_opened", "Streams opened", registry=registry)
