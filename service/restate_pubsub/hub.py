@@ -135,6 +135,8 @@ class Reader:
         """Yield what to write, until the topic ends or `stop`."""
         await self.place()
         feed = self._feed
+        loop = asyncio.get_running_loop()
+        joined = loop.time()
         while not self._stopped:
             if feed.epoch != self._epoch:
                 self._epoch = feed.epoch
@@ -148,7 +150,9 @@ class Reader:
                 arrived = feed.arrived_at
                 piece, count = self._take(feed.ring)
                 yield piece
-                self._hub.observer.delivered(count, len(piece), asyncio.get_running_loop().time() - arrived)
+                # What was there before this reader came did not wait for a write: it has no lag.
+                lag = loop.time() - arrived if arrived >= joined else None
+                self._hub.observer.delivered(count, len(piece), lag)
             elif feed.closed:
                 yield end_frame(feed.ring.tail)
                 return
