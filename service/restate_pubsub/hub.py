@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -47,6 +48,22 @@ class Reset:
     requested: int
     head: int
     tail: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFigures:
+    """A topic as this process sees it: its readers, its bounds, what is in memory, and its slowest reader.
+
+    `behind` counts the messages that the slowest reader has not been given yet.
+    """
+
+    topic: str
+    streams: int
+    head: int
+    tail: int
+    closed: bool
+    bytes: int
+    behind: int
 
 
 class Reader:
@@ -234,6 +251,22 @@ class Hub:
         self._empty.clear()
         self.observer.stream_opened()
         return reader
+
+    def busiest(self, count: int) -> list[TopicFigures]:
+        """Describe the `count` topics that have the most readers."""
+        chosen = heapq.nlargest(count, self._readers.items(), key=lambda item: len(item[1]))
+        return [
+            TopicFigures(
+                feed.topic,
+                len(readers),
+                feed.head,
+                feed.ring.tail,
+                feed.closed,
+                feed.ring.size,
+                max((feed.ring.tail - reader.cursor for reader in readers if reader.placed), default=0),
+            )
+            for feed, readers in chosen
+        ]
 
     def left(self, reader: Reader, feed: Feed) -> None:
         """Note that a reader is gone; a feed without readers lingers a while."""

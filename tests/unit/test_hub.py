@@ -387,3 +387,21 @@ async def test_what_was_there_before_a_reader_has_no_lag(source: MemorySource) -
     for reader in (first, late):
         await reader.close()
     await hub.close()
+
+
+async def test_the_busiest_topics_are_described(hub: Hub, source: MemorySource) -> None:
+    """Those with the most readers, with their bounds, and how far the slowest of them is behind."""
+    source.append("busy", *numbers(0, 4))
+    source.append("quiet", *numbers(0, 1))
+    reading = [Collected(hub.open("busy", Start())), Collected(hub.open("quiet", Start()))]
+    await reading[0].has(wire_bytes(0, 4))
+    await reading[1].has(wire_bytes(0, 1))
+    slow = hub.open("busy", Start("last", 3))
+    await slow.place()
+    busy, quiet = hub.busiest(10)
+    assert (busy.topic, busy.streams, busy.head, busy.tail, busy.closed, busy.behind) == ("busy", 2, 0, 4, False, 3)
+    assert (quiet.topic, quiet.streams, quiet.behind) == ("quiet", 1, 0)
+    assert [busy] == hub.busiest(1)
+    slow.close()
+    for reader in reading:
+        await reader.close()
