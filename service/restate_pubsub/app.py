@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from restate_pubsub.client import PubsubClient, RetryPolicy
+from restate_pubsub.console import Console
 from restate_pubsub.door import Door
 from restate_pubsub.feed import FeedOptions
 from restate_pubsub.health import Health
@@ -101,6 +102,8 @@ def create_service(settings: Settings) -> Service:
     door = Door(publisher, limits) if settings.publish_enabled else None
     routes = Routes(settings, hub=hub, health=health, metrics=metrics, limits=limits, door=door)
 
+    console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         watching = asyncio.create_task(health.watch())
@@ -118,6 +121,7 @@ def create_service(settings: Settings) -> Service:
             Route("/health/live", routes.live),
             Route("/health/ready", routes.ready),
             Route("/metrics", routes.metrics),
+            *console,
             Mount(settings.restate_path, endpoint),
             Route(f"{settings.sse_path}/{{topic:topic}}", routes.stream, methods=["GET"]),
             Route(f"{settings.sse_path}/{{topic:topic}}", routes.publish, methods=["POST", "PUT", "DELETE"]),

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
@@ -141,6 +143,26 @@ class Metrics:
     def ready(self, *, ready: bool) -> None:
         """Readiness as it was last found."""
         self._ready.set(ready)
+
+    def figures(self) -> dict[str, Any]:
+        """Return every metric by its name without prefix, label values after a dot; and the delivery lag.
+
+        That is `{"le": [seconds…], "count": [n…]}`: so many deliveries took at most so long. The last bound is
+        null, for all of them.
+        """
+        values: dict[str, float] = {}
+        for metric in self.registry.collect():
+            if metric.type != "histogram" and metric.name != f"{PREFIX}_build_info":
+                for sample in metric.samples:
+                    values[".".join([sample.name.removeprefix(f"{PREFIX}_"), *sample.labels.values()])] = sample.value
+        buckets = [
+            (float(sample.labels["le"]), sample.value)
+            for metric in self._lag.collect()
+            for sample in metric.samples
+            if "le" in sample.labels
+        ]
+        bounds = [None if math.isinf(bound) else bound for bound, _ in buckets]
+        return {"figures": values, "deliveryLag": {"le": bounds, "count": [count for _, count in buckets]}}
 
 
 def reference() -> str:
