@@ -11,19 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import restate
+import structlog
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from restate_pubsub.admission import Admission, Quota
+from restate_pubsub.auth import guard_from, keys_from
 from restate_pubsub.client import PubsubClient, RetryPolicy
+from restate_pubsub.cors import Cors
 from restate_pubsub.door import Door
+from restate_pubsub.doors import left_open
 from restate_pubsub.feed import FeedOptions
 from restate_pubsub.health import Health
 from restate_pubsub.hub import Hub
 from restate_pubsub.ingress import Ingress
+from restate_pubsub.jwks import KeySet
 from restate_pubsub.metrics import Metrics
+from restate_pubsub.origins import Origins
 from restate_pubsub.problems import problem
 from restate_pubsub.restate_source import RestateSource
 from restate_pubsub.routes import Routes
@@ -34,6 +42,8 @@ from restate_pubsub.wire import Limits
 if TYPE_CHECKING:
     from restate_pubsub.settings import Settings
 
+
+log = structlog.stdlib.get_logger(__name__)
 
 DOOR_RETRY_SECONDS = 20.0
 """How long a publish over HTTP tries again while Restate is away, before its 503."""
@@ -60,6 +70,18 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def quota_of(settings: Settings) -> Quota:
+    """Return how much one process takes."""
+    return Quota(
+        streams=settings.max_streams,
+        streams_per_client=settings.max_streams_per_client,
+        streams_per_topic=settings.max_streams_per_topic,
+        stream_rate=settings.stream_rate,
+        stream_rate_per_client=settings.stream_rate_per_client,
+        publish_rate_per_client=settings.publish_rate_per_client,
+    )
+
+
 def create_service(settings: Settings) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan."""
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
@@ -70,7 +92,12 @@ def create_service(settings: Settings) -> Service:
     hub = Hub(
         RestateSource(ingress, replica),
         replica,
-        FeedOptions(pull_wait=settings.feed_pull_timeout, linger=settings.linger, ring_bytes=settings.ring_bytes),
+        FeedOptions(
+            pull_wait=settings.feed_pull_timeout,
+            linger=settings.linger,
+            ring_bytes=settings.ring_bytes,
+            rings_bytes=settings.rings_max_bytes,
+        ),
         metrics,
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
@@ -85,16 +112,35 @@ def create_service(settings: Settings) -> Service:
     )
     publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
     door = Door(publisher, limits) if settings.publish_enabled else None
-    routes = Routes(settings, hub=hub, health=health, metrics=metrics, limits=limits, door=door)
+    origins = Origins(settings.cors_origins)
+    keys = keys_from(settings)
+    routes = Routes(
+        settings,
+        hub=hub,
+        health=health,
+        metrics=metrics,
+        limits=limits,
+        door=door,
+        guard=None if keys is None else guard_from(settings, keys, origins.exact),
+        admission=Admission(quota_of(settings)),
+    )
+    middleware = []
+    if origins:
+        middleware.append(Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=metrics.refused))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(health.watch())
+        if open_ := left_open(settings):
+            log.warning("open to anybody who can connect", open=open_)
+        tasks = [asyncio.create_task(health.watch())]
+        if isinstance(keys, KeySet):
+            tasks.append(asyncio.create_task(keys.watch()))
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await hub.close()
             await ingress.close()
 
@@ -108,6 +154,7 @@ def create_service(settings: Settings) -> Service:
             Route(f"{settings.sse_path}/{{topic:path}}", routes.stream, methods=["GET"]),
             Route(f"{settings.sse_path}/{{topic:path}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],
+        middleware=middleware,
         lifespan=lifespan,
         exception_handlers={404: _not_found, 405: _not_allowed},
     )

@@ -20,6 +20,8 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 from restate.server import install_shutdown_hook
 
+from restate_pubsub.doors import PublicPaths, public_ports
+
 if TYPE_CHECKING:
     from restate_pubsub.app import Service
     from restate_pubsub.settings import Settings
@@ -116,9 +118,16 @@ async def serve(
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
 
-    log.info("serving", addresses=[f"{host}:{port}" for host, port in addresses])
+    public = public_ports([port for _, port in addresses])
+    internal = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    log.info(
+        "serving",
+        addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
+        **internal,
+    )
+    app = PublicPaths(service.app, public_ports=public, sse_path=settings.sse_path)
     serving = asyncio.create_task(
-        hypercorn_serve(service.app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
+        hypercorn_serve(app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
     )
     deadline = asyncio.create_task(_deadline(stop, now, settings.drain_timeout))
     await asyncio.wait({serving, deadline}, return_when=asyncio.FIRST_COMPLETED)
