@@ -152,11 +152,13 @@ _REASONS: tuple[tuple[type[jwt.InvalidTokenError], str], ...] = (
     (jwt.InvalidAudienceError, "The token is not for this audience"),
     (jwt.InvalidIssuerError, "The token is not from an issuer that is trusted here"),
     (jwt.MissingRequiredClaimError, "The token lacks its audience or issuer"),
+    (jwt.InvalidSignatureError, "The token's signature is not valid"),
+    (jwt.InvalidAlgorithmError, "The token's signature is not valid"),
 )
 
 
 def _reason(error: jwt.InvalidTokenError) -> str:
-    return next((text for kind, text in _REASONS if isinstance(error, kind)), "The token's signature is not valid")
+    return next((text for kind, text in _REASONS if isinstance(error, kind)), "The token cannot be read")
 
 
 class Guard:
