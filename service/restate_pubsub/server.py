@@ -32,13 +32,15 @@ UNLIMITED = 2**31 - 1
 STREAMS_SHARE = 0.5
 """The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
 BACKLOG = 1024
+UNSENT_BYTES = 128 * 1024
 
 
 def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
     """Open the listening sockets; port 0 takes a free one.
 
-    Accepted connections inherit TCP_USER_TIMEOUT: the kernel drops a peer that takes nothing for so long, where
-    hypercorn would wait for ever to hand it the rest of its buffer.
+    Accepted connections inherit the options. TCP_USER_TIMEOUT: the kernel drops a peer that takes nothing, where
+    hypercorn would wait for ever to hand it the rest of its buffer; later than we do, since we count those readers.
+    TCP_NOTSENT_LOWAT: the kernel does not take megabytes for such a peer before we notice.
 
     Raises:
         OSError: an address cannot be bound; the text names it.
@@ -52,7 +54,9 @@ def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2 * send_timeout * 1000))
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
             sock.bind((host, int(port)))
