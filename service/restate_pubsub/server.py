@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
+from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from restate.server import install_shutdown_hook
 
 from restate_pubsub.doors import PublicPaths, public_ports
@@ -81,6 +84,29 @@ def _config(sockets: Sequence[socket.socket], drain: float) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     return config
+
+
+class _Connection(TCPServer):
+    """A connection that ends when its client has gone.
+
+    hypercorn 0.18 lets an idle one wait for its keep-alive timeout first, and here that is for ever: each client that
+    hung up between two requests would leave a file and two tasks behind.
+    """
+
+    _gone = False
+
+    async def protocol_send(self, event: Event) -> None:
+        """Hand an event on; a client that has gone starts no more idle time."""
+        if not (self._gone and isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._gone = True
+        await self.idle_task.stop()
+
+
+hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]  # it has no setting for this
 
 
 def raise_file_limit() -> None:
