@@ -14,6 +14,7 @@ import restate
 import structlog
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -151,8 +152,8 @@ def create_service(settings: Settings) -> Service:
             Route("/health/ready", routes.ready),
             Route("/metrics", routes.metrics),
             Mount(settings.restate_path, endpoint),
-            Route(f"{settings.sse_path}/{{topic:path}}", routes.stream, methods=["GET"]),
-            Route(f"{settings.sse_path}/{{topic:path}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
+            Route(f"{settings.sse_path}/{{topic:any}}", routes.stream, methods=["GET"]),
+            Route(f"{settings.sse_path}/{{topic:any}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],
         middleware=middleware,
         lifespan=lifespan,
@@ -160,6 +161,23 @@ def create_service(settings: Settings) -> Service:
     )
     app.router.redirect_slashes = False
     return Service(app, hub, health)
+
+
+class _AnyText(Convertor[str]):
+    """Takes what Starlette's `path` takes, and line feeds: a topic may be any text."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+
+register_url_convertor("any", _AnyText())
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:

@@ -24,6 +24,7 @@ from hypercorn.events import Event, Updated
 from restate.server import install_shutdown_hook
 
 from restate_pubsub.doors import PublicPaths, public_ports
+from restate_pubsub.unread import ThrowAway
 
 if TYPE_CHECKING:
     from restate_pubsub.app import Service
@@ -155,18 +156,22 @@ async def serve(
         addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
         **internal,
     )
-    app = PublicPaths(service.app, public_ports=public, sse_path=settings.sse_path)
+    app = ThrowAway(
+        PublicPaths(service.app, public_ports=public, sse_path=settings.sse_path), restate_path=settings.restate_path
+    )
     serving = asyncio.create_task(
         hypercorn_serve(app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
     )
     deadline = asyncio.create_task(_deadline(stop, now, settings.drain_timeout))
     await asyncio.wait({serving, deadline}, return_when=asyncio.FIRST_COMPLETED)
     deadline.cancel()
-    if not serving.done():
+    cut = not serving.done()
+    if cut:
         log.warning("drain time is over; cutting what is left", streams=service.hub.streams)
         serving.cancel()
     await asyncio.wait({serving}, timeout=1.0)
-    if serving.done() and not serving.cancelled() and (error := serving.exception()) is not None:
+    # What hypercorn says when it is cut is about the cut.
+    if not cut and serving.done() and not serving.cancelled() and (error := serving.exception()) is not None:
         raise error
     log.info("stopped")
 
