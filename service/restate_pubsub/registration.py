@@ -133,7 +133,8 @@ class Registrar:
 
 def _shape(service: dict[str, Any]) -> object:
     """Return what a discovery can change."""
-    return [service.get(key) for key in ("ty", "handlers", "deployment_id")]
+    handlers = sorted(service.get("handlers", ()), key=lambda handler: str(handler["name"]))  # Restate shuffles them
+    return [service.get("ty"), service.get("deployment_id"), handlers]
 
 
 def _refusal(status: int, answer: dict[str, Any], url: str, admin: str) -> PubsubError:
