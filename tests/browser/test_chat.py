@@ -157,6 +157,18 @@ async def test_a_prompt_that_was_sent_while_restate_was_down_is_answered_once(pa
     await expect(page.locator(".turn")).to_have_count(1)
 
 
+async def test_a_prompt_that_arrives_twice_is_answered_once(page: Page, demo: Demo) -> None:
+    """The turn's name is the idempotency key: the agent runs once, and its stream is never opened again."""
+    await enter(page, demo)
+    prompt = {"chat": page.url.rpartition("/")[2], "turn": "twice", "prompt": "Do you hear double?"}
+    for _ in range(2):
+        assert (await page.request.post(f"{demo.url}/prompt", data=prompt)).status == 202
+    assert answer_to("Do you hear double?") == await complete(page)
+    await page.reload()
+    assert answer_to("Do you hear double?") == await complete(page)
+    await expect(page.locator(".retried")).to_have_count(0)
+
+
 async def test_the_keyboard_is_enough(page: Page, demo: Demo) -> None:
     """Tab reaches what can be done, in order, and the focus can be seen; Shift+Enter starts a line."""
     await enter(page, demo)
