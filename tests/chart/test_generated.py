@@ -10,6 +10,9 @@ from typing import Any
 import helm_python
 import pytest
 import yaml
+from jsonschema import Draft7Validator
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
 import generate
 from chart.charts import CHART, chart, refusal
@@ -55,6 +58,25 @@ def test_the_chart_accepts_the_default_of_every_setting(variable: str) -> None:
     field = settings.variables()[variable]
     if default := settings.shown(field, field.default):
         assert refusal({"settings": {variable: default}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("true or false", [True, "true", False], ["yes", 1]),
+        ("boolean", [True, "false"], ["on"]),
+        ("one, two or three", ["one", "three"], ["four", 1]),
+        ("URL", ["https://a.example.com/keys"], ["a.example.com"]),
+        ("duration", ["1.5s", "10m", 3, "0"], ["soon", True]),
+        ("something new", ["anything", 1, False], [{}]),
+    ],
+)
+def test_each_kind_of_setting_has_its_schema(kind: str, good: list[Any], bad: list[Any]) -> None:
+    """Also kinds that no setting has yet."""
+    field: FieldInfo = Field(None, description="a", json_schema_extra={"kind": kind, "group": "Serving"})
+    validator = Draft7Validator(generate.setting_schema(field))
+    assert [value for value in good if not validator.is_valid(value)] == []
+    assert [value for value in bad if validator.is_valid(value)] == []
 
 
 def _leaves(values: Any, path: str = "") -> Iterator[str]:
