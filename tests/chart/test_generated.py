@@ -10,6 +10,7 @@ from typing import Any
 import helm_python
 import pytest
 import yaml
+from click.testing import CliRunner
 from jsonschema import Draft7Validator
 from pydantic import Field
 
@@ -17,6 +18,7 @@ import generate
 from chart.charts import CHART, chart, refusal
 from harness import ROOT
 from restate_pubsub import settings
+from restate_pubsub.cli import main
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -26,6 +28,13 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 def test_what_is_made_is_current(path: Path) -> None:
     """If not: `make generate`."""
     assert path.read_text() == generate.generated()[path]
+
+
+@pytest.mark.parametrize(("form", "name"), [("markdown", "settings.md"), ("env", "restate-pubsub.env")])
+def test_the_command_prints_the_reference(form: str, name: str) -> None:
+    """Of the version that one has."""
+    printed = CliRunner().invoke(main, ["settings", "--format", form])
+    assert printed.output == (ROOT / "config" / name).read_text()
 
 
 def test_every_setting_is_in_the_reference_and_the_example() -> None:

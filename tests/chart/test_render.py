@@ -302,6 +302,7 @@ def test_the_monitor_selects_one_service() -> None:
         (ci_values("ingress"), "https://streams.example.com/pubsub/hello"),
         ({"ingress": {"enabled": True, "hosts": ["plain.example.com"]}}, "http://plain.example.com/pubsub/hello"),
         (ci_values("httproute"), "https://streams.example.com/events/hello"),
+        ({"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "https://YOUR-GATEWAY/pubsub/hello"),
         (ci_values("loadbalancer"), "http://$(kubectl -n apps get service live-restate-pubsub -o jsonpath="),
         (
             single("service.type", "NodePort"),
