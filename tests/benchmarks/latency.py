@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from benchmarks.crowd import Found, crowd
 from benchmarks.messages import message
@@ -21,7 +22,7 @@ async def latency_by_readers(field: Field, plan: Plan, results: Results, repetit
         for contender in turns(everybody, repetition):
             if contender in (field.published, field.eager) and readers > plan.reference_readers:
                 continue
-            await _latency(field, plan, results, "latency-readers", contender, readers, 20, readers)
+            await _latency(field, plan, results, contender, _Point("latency-readers", readers, readers, 20))
 
 
 async def latency_by_rate(field: Field, plan: Plan, results: Results, repetition: int) -> None:
@@ -29,19 +30,28 @@ async def latency_by_rate(field: Field, plan: Plan, results: Results, repetition
     everybody: list[Contender] = [field.ours, field.other, field.published, field.eager, field.nchan]
     for rate in plan.rates:
         for contender in turns(everybody, repetition):
-            await _latency(field, plan, results, "latency-rate", contender, 1, rate, rate)
+            await _latency(field, plan, results, contender, _Point("latency-rate", rate, 1, rate))
 
 
-async def _latency(
-    field: Field, plan: Plan, results: Results, measure: str, contender: Contender, readers: int, rate: int, x: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """One point of a curve."""
+
+    measure: str
+    x: int
+    readers: int
+    rate: int
+
+
+async def _latency(field: Field, plan: Plan, results: Results, contender: Contender, point: _Point) -> None:
     await field.calm()
+    measure, x = point.measure, point.x
     topic = topic_name()
-    async with crowd(contender.port, contender.path(topic), readers) as parts:
+    async with crowd(contender.port, contender.path(topic), point.readers) as parts:
         await contender.publish(topic, message("w"))
         await asyncio.gather(*(part.ready() for part in parts))
         service, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
-        sent, acks = await _at_rate(contender, topic, rate, plan.sample_seconds)
+        sent, acks = await _at_rate(contender, topic, point.rate, plan.sample_seconds)
         service, restate = cpu_seconds(contender.pids) - service, cpu_seconds(field.restate_pids) - restate
         late, missing = lateness(await asyncio.gather(*(part.found(END_SECONDS) for part in parts)), sent)
     found = {
