@@ -300,6 +300,18 @@ async def test_a_suspected_write_is_pulled_at_once(hub: Hub, source: MemorySourc
     await reader.close()
 
 
+async def test_a_feed_survives_what_nobody_foresaw(hub: Hub, source: MemorySource) -> None:
+    """An error of any kind is logged and tried again, as readers wait on it."""
+    reader = Collected(hub.open("t", Start()))
+    await until(lambda: source.pulls, "the first pull")
+    source.failing = RuntimeError("a bug")
+    source.append("t", *numbers(0, 1))
+    await until(lambda: source.pulls > 1 or hub._feeds["t"]._failures, "the failure")
+    source.failing = None
+    await reader.has(wire_bytes(0, 1))
+    await reader.close()
+
+
 async def test_streams_stay_open_while_restate_is_away(hub: Hub, source: MemorySource) -> None:
     """They wait and recover; they do not fail."""
     source.failing = Unavailable()
