@@ -7,6 +7,7 @@ import asyncio
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.fan_out import fan_out
@@ -59,10 +60,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few minutes instead of an hour; less to rely on")
     parser.add_argument("--only", choices=MEASURES, action="append", help="only this measure (may be repeated)")
+    parser.add_argument("--repetitions", type=int, help="how often each contender takes its turn")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", help="folder of the page")
     options = parser.parse_args()
     raise_file_limit()
     plan = QUICK if options.quick else FULL
+    plan = replace(plan, repetitions=options.repetitions or plan.repetitions)
     began = time.monotonic()
     results = asyncio.run(run(plan, options.only or list(MEASURES)))
     about = describe() | {

@@ -25,7 +25,7 @@ def describe() -> dict[str, str]:
     ).stdout
     node = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
     npm = {name: locked[f"node_modules/@restatedev/{name}"]["version"] for name in ("restate-server", "pubsub")}
-    ours = ("restate-pubsub", "restate-sdk", "hypercorn", "starlette", "sse-starlette", "aiohttp")
+    ours = ("restate-pubsub", "restate-sdk", "hypercorn", "starlette", "aiohttp")
     return {
         "machine": f"{os.cpu_count()} cores ({cpu[1] if cpu else platform.machine()}), {memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",

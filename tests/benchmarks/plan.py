@@ -54,8 +54,8 @@ QUICK = Plan(
     token_seconds=2.0,
 )
 FULL = Plan(
-    repetitions=5,
-    sample_seconds=8.0,
+    repetitions=4,
+    sample_seconds=5.0,
     readers=(1, 50, 300, 2_000),
     reference_readers=300,
     rates=(5, 20, 50, 100, 150),
@@ -65,11 +65,11 @@ FULL = Plan(
     idle_streams=5_000,
     idle_seconds=20.0,
     idle_topics=300,
-    idle_topic_seconds=65.0,
-    write_seconds=5.0,
+    idle_topic_seconds=45.0,
+    write_seconds=4.0,
     token_streams=(5, 10, 20, 30, 40, 50),
     reference_streams=20,
-    token_seconds=8.0,
+    token_seconds=6.0,
 )
 
 Measure = Callable[[Field, Plan, Results, int], Awaitable[None]]
