@@ -19,7 +19,7 @@ from restate_pubsub import wire
 from restate_pubsub.errors import CallFailed, InvalidRequest, PullTimeout, Unavailable
 from restate_pubsub.frames import HEARTBEAT, end_frame, message_frame
 from restate_pubsub.ingress import Ingress
-from restate_pubsub.json_text import dump, load
+from restate_pubsub.json_text import dump, read
 from restate_pubsub.token_stream import TokenStream
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class PubsubClient:
         """
         async for batch in self._batches(topic, offset):
             for at, message in enumerate(batch.messages, batch.offset):
-                yield Received(at, load(message.data), message.event)
+                yield Received(at, read(message.data), message.event)
 
     async def sse(self, topic: str, offset: int | None = None, *, heartbeat: float = 15.0) -> AsyncIterator[bytes]:
         """Yield Server-Sent Events as bytes, for any ASGI framework's streaming response.

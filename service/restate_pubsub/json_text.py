@@ -51,6 +51,14 @@ def load(raw: bytes) -> Any:
     return json.loads(raw.decode(), parse_constant=_reject, parse_float=_finite)
 
 
+def read(raw: bytes) -> Any:
+    """Decode a message that is in a log: a number that Python cannot hold is as near as it can, as in a browser."""
+    try:
+        return json.loads(raw)
+    except ValueError:  # an integer of thousands of digits
+        return json.loads(raw, parse_int=float)
+
+
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 

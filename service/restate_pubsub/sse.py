@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 
@@ -59,8 +60,8 @@ class StreamResponse(EventSourceResponse):
         if self._lasts is not None:
             end = asyncio.get_running_loop().call_later(self._lasts, self._reader.stop)
         try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
+            await (super().__call__(scope, receive, send) if scope["method"] == "HEAD" else self._run(receive, send))
+        except* SendTimeoutError:
             self._on_slow()
         finally:
             if end is not None:
@@ -68,6 +69,22 @@ class StreamResponse(EventSourceResponse):
             self._reader.close()
             if self._ends is not None:
                 await self._ends.aclose()
+
+    async def _run(self, receive: Receive, send: Send) -> None:
+        """Run the stream in this task, with two more: sse-starlette's own way takes four.
+
+        It watches for uvicorn's shutdown with one of them, which is not our server, and the hub ends our streams.
+        """
+        async with anyio.create_task_group() as group:
+            group.start_soon(_then_cancel, self._ping, send, group.cancel_scope)
+            group.start_soon(_then_cancel, self._listen_for_disconnect, receive, group.cancel_scope)
+            await self._stream_response(send)
+            group.cancel_scope.cancel()
+
+
+async def _then_cancel(part: Callable[[Any], Awaitable[None]], channel: Any, scope: anyio.CancelScope) -> None:
+    await part(channel)
+    scope.cancel()
 
 
 async def _frames(first: bytes, reader: Reader) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restate_pubsub.errors import InvalidMessage, TooLarge
-from restate_pubsub.json_text import MAX_DEPTH, compact, dump
+from restate_pubsub.json_text import MAX_DEPTH, compact, dump, read
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -94,6 +94,14 @@ def test_what_has_no_json_form_is_refused(value: object) -> None:
     """NaN, sets and arbitrary objects."""
     with pytest.raises(InvalidMessage, match="cannot be written as JSON"):
         dump(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [(b"1e999999999", float("inf")), (b"9" * 5000, float("inf")), (b'"\\ud83d"', "\ud83d"), (b"[1.5,2]", [1.5, 2])]
+)
+def test_whatever_is_in_a_log_can_be_read(text: bytes, value: object) -> None:
+    """A reader must get past any message that was let in."""
+    assert value == read(compact(text, 10**6))
 
 
 def test_half_a_surrogate_pair_is_written_as_an_escape() -> None:
