@@ -97,7 +97,8 @@ def test_what_has_no_json_form_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [(b"1e999999999", float("inf")), (b"9" * 5000, float("inf")), (b'"\\ud83d"', "\ud83d"), (b"[1.5,2]", [1.5, 2])]
+    ("text", "value"),
+    [(b"1e999999999", float("inf")), (b"9" * 5000, float("inf")), (b'"\\ud83d"', "\ud83d"), (b"[1.5,2]", [1.5, 2])],
 )
 def test_whatever_is_in_a_log_can_be_read(text: bytes, value: object) -> None:
     """A reader must get past any message that was let in."""
