@@ -100,6 +100,7 @@ def create_service(settings: Settings) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan."""
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
     metrics = Metrics(CollectorRegistry())
+    metrics.takes(settings.max_streams)
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     ingress = Ingress(settings.ingress_url, settings.object_name, token)
     limits = limits_of(settings)

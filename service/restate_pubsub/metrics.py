@@ -26,6 +26,7 @@ class Metrics:
         # Its file descriptors are what limits open streams; its CPU and memory are what one looks at first.
         ProcessCollector(registry=registry)
         self._streams = Gauge(f"{PREFIX}_streams", "Open streams", registry=registry)
+        self._most = Gauge(f"{PREFIX}_streams_limit", "Most open streams that this process takes", registry=registry)
         self._topics = Gauge(f"{PREFIX}_topics", "Topics that this process follows", registry=registry)
         self._streams_total = Counter(f"{PREFIX}_streams_opened", "Streams opened", registry=registry)
         self._delivered = Counter(f"{PREFIX}_messages_delivered", "Messages written to readers", registry=registry)
@@ -77,6 +78,10 @@ class Metrics:
             self._published.labels(handler=handler)
             self._writes.labels(handler=handler)
         self._by_pull, self._by_write = self._arrived.labels(by="pull"), self._arrived.labels(by="local")
+
+    def takes(self, streams: int) -> None:
+        """Say how many streams there may be."""
+        self._most.set(streams)
 
     def stream_opened(self) -> None:
         """One more reader."""

@@ -15,9 +15,11 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chart.charts import deep_merge, environment, of, pods, render, single
-from harness import Service, free_port, get, until
+from harness import ROOT, Service, free_port, get, until
 from restate_pubsub.dev import RestateServer
 
 
@@ -263,6 +265,25 @@ async def test_helm_test_reads_what_it_published(restate: RestateServer) -> None
         code, log = await run_pod("Pod", values, command=script, more=[f"http://127.0.0.1:{free_port()}/pubsub"])
         assert code == 1
         assert "cannot be read" in log
+
+
+async def test_helm_test_gets_past_the_lock_on_the_streams(restate: RestateServer) -> None:
+    """With a shared secret it signs a token of its own; with a public key, a 401 is what is right."""
+    script = (ROOT / "helm/restate-pubsub/files/first_message.py").read_text()
+    public = ed25519.Ed25519PrivateKey.generate().public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    for name, key, said in (("shared", "s" * 32, "and read from"), ("public", pem, "wants a token")):
+        service = Service(restate, PUBSUB_OBJECT_NAME=name, PUBSUB_JWT_KEY=key, PUBSUB_JWT_ISSUER="us")
+        await service.start()
+        words = [sys.executable, "-c", script, f"{service.url}/pubsub"]
+        env = service.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        process = await asyncio.create_subprocess_exec(
+            *words, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        out, _ = await process.communicate()
+        await service.stop()
+        assert process.returncode == 0, out
+        assert said in out.decode()
 
 
 def test_the_job_is_replaced_and_not_retried_when_it_was_refused() -> None:

@@ -311,6 +311,20 @@ def test_the_monitor_selects_one_service() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, False),
+        ({"secrets": {"PUBSUB_JWT_KEY": "x" * 32}}, True),
+        ({"existingSecrets": {"PUBSUB_JWT_KEY": {"name": "a", "key": "b"}}}, True),
+        ({"settings": {"PUBSUB_JWKS_URL": "https://id.example.com/jwks"}}, True),
+    ],
+)
+def test_the_notes_say_that_readers_need_a_token(values: dict[str, Any], *, said: bool) -> None:
+    """Where they do."""
+    assert ("Readers need a token" in texts(values)["NOTES.txt"]) is said
+
+
+@pytest.mark.parametrize(
     ("values", "url"),
     [
         ({}, "http://localhost:8000/pubsub/hello"),

@@ -1,10 +1,18 @@
-"""What `helm test` runs: publish a message to a topic of its own, and read it from the stream whose URL is given."""
+"""What `helm test` runs: publish a message to a topic of its own, and read it from the stream whose URL is given.
+
+Where readers need tokens, it signs one with the shared secret. With a public key it cannot: then a 401 is right.
+"""
 
 import json
+import os
 import secrets
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
+
+import jwt
 
 SECONDS = 30
 topic = f"helm-test-{secrets.token_hex(8)}"
@@ -15,9 +23,23 @@ published = subprocess.run(
 )
 if published.returncode:
     sys.exit(f"publishing to {topic} failed: is the object registered, and RESTATE_INGRESS_URL right?")
+headers = {}
+key = os.environ.get("PUBSUB_JWT_KEY", "")
+shared = bool(key) and "-----BEGIN" not in key
+if shared:
+    claims = {"pubsub": {"subscribe": [topic]}, "exp": int(time.time()) + 2 * SECONDS}
+    for claim, variable in (("aud", "PUBSUB_JWT_AUDIENCE"), ("iss", "PUBSUB_JWT_ISSUER")):
+        if values := os.environ.get(variable):
+            claims[claim] = values.split(",")[0].strip()
+    algorithm = os.environ.get("PUBSUB_JWT_ALGORITHMS", "HS256").split(",")[0].strip()
+    headers["Authorization"] = f"Bearer {jwt.encode(claims, key, algorithm)}"
 try:
-    with urllib.request.urlopen(url, timeout=SECONDS) as stream:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SECONDS) as stream:
         data = [line.removeprefix(b"data: ") for line in stream if line.startswith(b"data: ")]
+except urllib.error.HTTPError as error:
+    if error.code == 401 and not shared and (key or os.environ.get("PUBSUB_JWKS_URL")):
+        sys.exit(print(f"published to {topic}; {url} wants a token, as it should"))
+    sys.exit(f"{url} cannot be read: {error}")
 except OSError as error:
     sys.exit(f"{url} cannot be read: {error}")
 if not data or json.loads(data[0]) != message:

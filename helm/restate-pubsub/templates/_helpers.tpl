@@ -80,6 +80,11 @@ app.kubernetes.io/component: server
 {{- end -}}
 
 {{/* The endpoint as Restate reaches it. */}}
+{{- /* Not empty where readers need tokens. */ -}}
+{{- define "restate-pubsub.tokens" -}}
+{{- if or (hasKey .Values.settings "PUBSUB_JWKS_URL") (hasKey .Values.secrets "PUBSUB_JWT_KEY") (hasKey .Values.existingSecrets "PUBSUB_JWT_KEY") -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "restate-pubsub.endpointUrl" -}}
 {{- default (printf "http://%s.%s.svc:9080%s" (include "restate-pubsub.restateService" .) .Release.Namespace (include "restate-pubsub.restatePath" .)) .Values.registration.url -}}
 {{- end -}}
