@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -49,9 +49,15 @@ class Service:
     """One `restate-pubsub serve` process."""
 
     def __init__(
-        self, restate: RestateServer, *, python: str = sys.executable, port: int | None = None, **env: str
+        self,
+        restate: RestateServer,
+        *,
+        python: str = sys.executable,
+        program: Sequence[str] = ("-m", "restate_pubsub"),
+        port: int | None = None,
+        **env: str,
     ) -> None:
-        """`env` are further settings."""
+        """`env` are further settings; `program` is what Python runs."""
         self.restate = restate
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -64,6 +70,7 @@ class Service:
             **env,
         }
         self.python = python
+        self.program = program
         self.process: asyncio.subprocess.Process | None = None
         self.log_file = restate.base_dir / f"service-{self.port}.log"
 
@@ -76,7 +83,7 @@ class Service:
         """Start it, wait until it lives, and register it."""
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                self.python, "-m", "restate_pubsub", "serve", env=self.env, stdout=log, stderr=log
+                self.python, *self.program, "serve", env=self.env, stdout=log, stderr=log
             )
         await until(lambda: self.answers("/health/live"), f"{self.url} to live:\n{self.log}")
         if register:
@@ -98,8 +105,7 @@ class Service:
         """Run the command with this service's settings; return its exit code and all it printed."""
         process = await asyncio.create_subprocess_exec(
             self.python,
-            "-m",
-            "restate_pubsub",
+            *self.program,
             *words,
             env=self.env | env,
             stdin=asyncio.subprocess.PIPE,
