@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import aiohttp
+
 from harness import free_port, until
 
 
@@ -99,7 +101,7 @@ class Balancer:
 
     def __init__(self, folder: Path, ports: Sequence[int], *, ready: str = "/health/ready") -> None:
         """Balance over `ports` of this machine; `ready` is asked for on each."""
-        self.restate_port, self.port = free_port(), free_port()
+        self.restate_port, self.port, self._stats_port = free_port(), free_port(), free_port()
         self.restate_url = f"http://127.0.0.1:{self.restate_port}"
         self.url = f"http://127.0.0.1:{self.port}"
         self._config = folder / f"haproxy-{self.port}.cfg"
@@ -131,6 +133,10 @@ backend web
   balance leastconn
   option httpchk GET {ready}
 {h1}
+frontend stats
+  bind 127.0.0.1:{self._stats_port}
+  stats enable
+  stats uri /
 """
         )
 
@@ -148,6 +154,16 @@ backend web
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+    async def up(self, count: int) -> None:
+        """Wait until it sends browsers, and Restate, to `count` replicas."""
+        await until(lambda: self._counts(count), f"{count} replicas behind haproxy")
+
+    async def _counts(self, count: int) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self._stats_port}/;csv") as got:
+            rows = [line.split(",") for line in (await got.text()).splitlines()]
+        up = [row[0] for row in rows if len(row) > 17 and row[17].startswith("UP") and row[1] != "BACKEND"]
+        return up.count("web") == up.count("restate") == count
 
     async def _listens(self) -> bool:
         assert self._process is not None

@@ -163,6 +163,8 @@ class ResumingReader:
         self.start = start
         self.messages: list[Arrived] = []
         self.connects = 0
+        self.ends: list[float] = []
+        """When its connections ended."""
         self.reading = asyncio.Event()
         """Cleared, the reader takes nothing more from its connection."""
         self.reading.set()
@@ -193,6 +195,7 @@ class ResumingReader:
                             self.faults.append(f"status {response.status}: {await response.text()}")
                             return
                         await self._read(Stream(response))
+                self.ends.append(time.monotonic())
                 await asyncio.sleep(self._retry)
 
     async def _read(self, stream: Stream) -> None:
