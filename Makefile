@@ -1,12 +1,13 @@
 # What people do here; `make help` lists it. Each target does its own set-up, and repeats nothing that is done.
 
 PYTHON ?= python3
+IMAGE ?= restate-pubsub:latest
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit check format lock bench clean
+.PHONY: help run demo screenshot test test-unit test-image generate chart check format image lock bench clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +29,26 @@ $(NODE_MODULES): package.json package-lock.json
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs to try
 	@exec $(BIN)/restate-pubsub dev
 
-test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser
-	@tests/need-debian-packages chromium
+demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL
+	@exec $(BIN)/python examples/chat/demo.py
+
+test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart
+	@tests/need-debian-packages chromium haproxy prometheus
 	$(BIN)/pytest
+
+generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
+	$(BIN)/python config/generate.py
+
+chart: generate ## Lint the chart and pack it into dist/
+	@mkdir -p dist
+	@$(BIN)/python -c 'import sys, helm_python as helm; found = helm.lint("helm/restate-pubsub"); print(found); print(helm.package("helm/restate-pubsub", "dist"))'
 
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit
+
+screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png anew
+	@tests/need-debian-packages chromium fonts-inter fonts-jetbrains-mono
+	CHAT_SCREENSHOT=docs/chat.png $(BIN)/pytest tests/browser/test_chat.py -k picture
 
 check: $(VENV)/.done ## Lint, format, types, import contract
 	$(BIN)/ruff check .
@@ -45,9 +60,17 @@ format: $(VENV)/.done ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+image: ## The container image, with docker, podman or buildah (IMAGE=name:tag PYTHON_IMAGE=base ENGINE=…)
+	@tests/image/build $(IMAGE)
+
+# Where the real base cannot be had, the tests make one of Debian's packages, and install buildah: see the script.
+test-image: $(VENV)/.done $(NODE_MODULES) ## Build the image and run it, read-only, beside a real Restate
+	@built=$$(STAND_IN_BASE=1 tests/image/build localhost/restate-pubsub:test) && TEST_IMAGE="$$built" $(BIN)/pytest -s tests/image
+
 lock: ## Pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile -q pyproject.toml $(LOCK_OPTIONS) -o requirements.lock
 	uv pip compile -q pyproject.toml --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
+	uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
 	npm install --package-lock-only --silent
 
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from restate_pubsub.dev import RestateServer
 
@@ -135,7 +137,7 @@ class Service:
 
     def topic_url(self, topic: str, query: str = "") -> str:
         """Return the URL of a stream."""
-        return f"{self.url}/pubsub/{quote(topic)}{'?' + query if query else ''}"
+        return f"{self.url}/pubsub/{quote(topic).replace('.', '%2E')}{'?' + query if query else ''}"
 
     async def metric(self, name: str) -> float:
         """Return the sum of a metric's series."""
@@ -160,10 +162,14 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = PATIEN
         await asyncio.sleep(0.02)
 
 
-async def call(restate: RestateServer, topic: str, handler: str, body: Any = ..., **headers: str) -> tuple[int, Any]:
+async def call(
+    restate: RestateServer, topic: str, handler: str, body: Any = ..., *, name: str = "pubsub", **headers: str
+) -> tuple[int, Any]:
     """Call a handler over the ingress, as any HTTP client would; return status and decoded answer."""
-    url = f"{restate.ingress_url.replace('localhost', '127.0.0.1')}/pubsub/{quote(topic, safe='')}/{handler}"
-    data = None if body is ... else body if isinstance(body, bytes) else json.dumps(body).encode()
+    segment = quote(topic, safe="").replace(".", "%2E")
+    url = URL(f"{restate.ingress_url.replace('localhost', '127.0.0.1')}/{name}/{segment}/{handler}", encoded=True)
+    raw = b"" if body is ... else body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = None if body is ... else io.BytesIO(raw)  # aiohttp warns of large bytes
     given = ({} if data is None else {"content-type": "application/json"}) | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
@@ -276,7 +282,10 @@ async def stream(url: str, **headers: str) -> AsyncIterator[Stream]:
     """Open a stream; the status must be 200."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=given) as response:
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.get(URL(url, encoded=True), headers=given) as response,
+    ):
         assert response.status == 200, await response.text()
         yield Stream(response)
 
@@ -284,7 +293,22 @@ async def stream(url: str, **headers: str) -> AsyncIterator[Stream]:
 async def get(url: str, **headers: str) -> tuple[int, Any, dict[str, str]]:
     """Return status, body (decoded if JSON) and headers of a GET."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with aiohttp.ClientSession() as session, session.get(url, headers=given) as response:
+    async with aiohttp.ClientSession() as session, session.get(URL(url, encoded=True), headers=given) as response:
         text = await response.read()
         found = {name.lower(): value for name, value in response.headers.items()}
         return response.status, json.loads(text) if "json" in found.get("content-type", "") else text, found
+
+
+async def read_all(restate: RestateServer, topic: str, offset: int = 0, *, name: str = "pubsub") -> list[Any]:
+    """Pull everything there is from `offset` on, as a client without patience would."""
+    messages: list[Any] = []
+    while True:
+        status, answer = await call(restate, topic, "pull", {"offset": offset, "timeout": 0}, name=name)
+        if status == 408:
+            return messages
+        assert status == 200, answer
+        assert answer["nextOffset"] == offset + len(answer["messages"])
+        messages += answer["messages"]
+        offset = answer["nextOffset"]
+        if answer.get("closed"):
+            return messages

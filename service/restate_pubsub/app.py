@@ -8,16 +8,18 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import restate
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from restate_pubsub.client import PubsubClient, RetryPolicy
+from restate_pubsub.console import Console
 from restate_pubsub.door import Door
 from restate_pubsub.feed import FeedOptions
 from restate_pubsub.health import Health
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
 
 DOOR_RETRY_SECONDS = 20.0
 """How long a publish over HTTP tries again while Restate is away, before its 503."""
+
+
+class TopicConvertor(PathConvertor):
+    """Starlette's `path`, which ends at a line feed, for names that may hold one."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("topic", TopicConvertor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,18 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def create_object(settings: Settings, **options: Any) -> restate.VirtualObject:
+    """Return the object as these settings want it; `options` are further ones of `create_pubsub_object`."""
+    return create_pubsub_object(
+        settings.object_name,
+        pull_timeout=settings.pull_timeout,
+        retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
+        limits=limits_of(settings),
+        idempotency_retention=settings.idempotency_retention,
+        **options,
+    )
+
+
 def create_service(settings: Settings) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan."""
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
@@ -74,18 +97,12 @@ def create_service(settings: Settings) -> Service:
         metrics,
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
-    pubsub = create_pubsub_object(
-        settings.object_name,
-        pull_timeout=settings.pull_timeout,
-        retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
-        limits=limits,
-        local=hub,
-        on_write=metrics.wrote,
-        idempotency_retention=settings.idempotency_retention,
-    )
+    pubsub = create_object(settings, local=hub, on_write=metrics.wrote)
     publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
     door = Door(publisher, limits) if settings.publish_enabled else None
     routes = Routes(settings, hub=hub, health=health, metrics=metrics, limits=limits, door=door)
+
+    console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -104,9 +121,10 @@ def create_service(settings: Settings) -> Service:
             Route("/health/live", routes.live),
             Route("/health/ready", routes.ready),
             Route("/metrics", routes.metrics),
+            *console,
             Mount(settings.restate_path, endpoint),
-            Route(f"{settings.sse_path}/{{topic:path}}", routes.stream, methods=["GET"]),
-            Route(f"{settings.sse_path}/{{topic:path}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
+            Route(f"{settings.sse_path}/{{topic:topic}}", routes.stream, methods=["GET"]),
+            Route(f"{settings.sse_path}/{{topic:topic}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],
         lifespan=lifespan,
         exception_handlers={404: _not_found, 405: _not_allowed},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import structlog
 
 from restate_pubsub import settings as settings_module
 from restate_pubsub.client import PubsubClient, create_pubsub_client
-from restate_pubsub.errors import ConfigError, PubsubError
+from restate_pubsub.errors import ConfigError, InvalidRequest, PubsubError
 from restate_pubsub.json_text import compact
 from restate_pubsub.settings import Settings
-from restate_pubsub.wire import Limits, Message, check_event
+from restate_pubsub.token_stream import TokenStream
+from restate_pubsub.wire import Message, check_event
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+MAX_LINE_BYTES = 32 * 1024 * 1024
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -103,7 +106,10 @@ async def _serve(settings: Settings) -> None:
 @click.option("--url", help="This service's Restate endpoint as Restate reaches it.  [default: from PUBSUB_BIND]")
 @click.option("--force", is_flag=True, help="Take the object over from another deployment, or change its type.")
 @click.option("--wait", default="60s", show_default=True, help="How long to wait for Restate and the service.")
-def register(url: str | None, *, force: bool, wait: str) -> None:
+@click.option(
+    "--await-rollout", is_flag=True, help="Wait until what is discovered is this version with these settings."
+)
+def register(url: str | None, *, force: bool, wait: str, await_rollout: bool) -> None:
     """Register the object with Restate at RESTATE_ADMIN_URL.
 
     Waits for Restate and for the service, may be repeated, and makes Restate discover changed handlers.
@@ -116,7 +122,13 @@ def register(url: str | None, *, force: bool, wait: str) -> None:
     except ValueError as error:
         msg = f"--wait {wait}: {error}"
         raise ConfigError(msg) from None
-    _run(_register(settings, url or _own_url(settings), force=force, wait=seconds))
+    manifest = None
+    if await_rollout:
+        from restate_pubsub.app import create_object  # noqa: PLC0415
+        from restate_pubsub.topic_object import manifest_of  # noqa: PLC0415
+
+        manifest = manifest_of(create_object(settings))
+    _run(_register(settings, url or _own_url(settings), force=force, wait=seconds, manifest=manifest))
 
 
 def _own_url(settings: Settings) -> str:
@@ -126,12 +138,12 @@ def _own_url(settings: Settings) -> str:
     return f"http://{host}:{port}{settings.restate_path}"
 
 
-async def _register(settings: Settings, url: str, *, force: bool, wait: float) -> None:
+async def _register(settings: Settings, url: str, *, force: bool, wait: float, manifest: str | None = None) -> None:
     from restate_pubsub.registration import Registrar  # noqa: PLC0415
 
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(line, err=True))
-    done = await registrar.register(url, settings.object_name, force=force, wait=wait)
+    done = await registrar.register(url, settings.object_name, force=force, wait=wait, manifest=manifest)
     click.echo(
         f"{done.change}: object {done.name} (revision {done.revision}) at {done.url}, deployment {done.deployment}"
     )
@@ -201,9 +213,9 @@ Restate's UI: {settings.admin_url}    metrics: {here}/metrics    Ctrl-C ends all
 @click.option("--close", is_flag=True, help="End the topic with the last message.")
 @click.option("--key", help="An idempotency key: repeated, the message is published once.")
 def publish(topic: str, message: str, *, event: str | None, close: bool, key: str | None) -> None:
-    """Publish MESSAGE (JSON) to TOPIC, or with `-` each line of standard input as one message.
+    """Publish MESSAGE (JSON) to TOPIC, or with `-` each line of standard input as one message, as it comes.
 
-    Prints the offsets.
+    Prints the offset of the first message and the one after the last.
     """
     check_event(event)
     _run(_publish(_settings(), topic, message, event, close=close, key=key))
@@ -212,12 +224,45 @@ def publish(topic: str, message: str, *, event: str | None, close: bool, key: st
 async def _publish(
     settings: Settings, topic: str, message: str, event: str | None, *, close: bool, key: str | None
 ) -> None:
-    lines = [message.encode()] if message != "-" else [line for line in sys.stdin.buffer if line.strip()]
-    limits = Limits()
-    entries = [Message(compact(line, limits.message_bytes), event) for line in lines]
     async with _client(settings) as client:
-        done = await client.append_encoded(topic, entries, close=close, idempotency_key=key)
-    click.echo(json.dumps({"offset": done.offset, "nextOffset": done.next_offset}))
+        if message != "-":
+            entry = Message(compact(message.encode(), client.limits.message_bytes), event)
+            done = await client.append_encoded(topic, [entry], close=close, idempotency_key=key)
+            click.echo(json.dumps({"offset": done.offset, "nextOffset": done.next_offset}))
+            return
+        stream = TokenStream(client, topic, client.limits, stream_id=key, resume=key is not None, close=close)
+        async with stream:
+            await _write_lines(stream, event)
+        click.echo(json.dumps({"offset": stream.offset, "nextOffset": stream.next_offset}))
+
+
+async def _write_lines(stream: TokenStream, event: str | None) -> None:
+    """Write standard input line by line, as it comes; a broken line ends it, what came before stands."""
+    number = 0
+    async for line in _stdin_lines():
+        number += 1
+        try:
+            if line.strip():
+                await stream.write_encoded(line, event=event)
+        except InvalidRequest as error:
+            error.message = f"line {number}: {error}"
+            raise
+
+
+async def _stdin_lines() -> AsyncIterator[bytes]:
+    if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+        for line in sys.stdin.buffer:
+            yield line
+        return
+    # A pipe or a terminal may be silent for long; a thread that waits for it could not be interrupted.
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        while line := await reader.readline():
+            yield line
+    except ValueError:
+        msg = f"a line has more than {MAX_LINE_BYTES} bytes"
+        raise InvalidRequest(msg) from None
 
 
 @main.command(cls=_Command)
@@ -256,11 +301,23 @@ async def _first(client: PubsubClient, topic: str, offset: str) -> int | None:
 
 
 @main.command("settings", cls=_Command)
-def list_settings() -> None:
+@click.option(
+    "--format", "form", type=click.Choice(["text", "markdown", "env"]), default="text", show_default=True, help="How."
+)
+def list_settings(form: str) -> None:
     """List every setting: its variable, default, and what it is for."""
-    from restate_pubsub.settings_docs import table  # noqa: PLC0415
+    from restate_pubsub import settings_docs  # noqa: PLC0415
 
-    click.echo(table(settings_module.variables()), nl=False)
+    write = {"text": settings_docs.table, "markdown": settings_docs.markdown, "env": settings_docs.environment_file}
+    click.echo(write[form](settings_module.variables()), nl=False)
+
+
+@main.command("metrics", cls=_Command)
+def list_metrics() -> None:
+    """List every metric, as Markdown."""
+    from restate_pubsub.metrics import reference  # noqa: PLC0415
+
+    click.echo(reference(), nl=False)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,23 @@ class Health:
         self.draining = False
         self.reason: str | None = "Restate was not asked yet"
         self.reachable = False
+        self.was_reachable = False
 
     @property
     def not_ready(self) -> str | None:
         """Why the process is not ready; None when it is."""
         return "draining: this process is about to stop" if self.draining else self.reason
+
+    @property
+    def not_serving(self) -> str | None:
+        """Why the process should get no new streams; None when it should.
+
+        A stream waits for Restate and for the object, so neither's absence is a reason, once Restate has answered at
+        all: before, the settings may be wrong, and a rollout should stop here.
+        """
+        if self.draining or not self.was_reachable:
+            return self.not_ready
+        return None
 
     async def check(self) -> None:
         """Ask Restate once."""
@@ -44,7 +56,7 @@ class Health:
         except PubsubError as error:
             self.reason = str(error)
         else:
-            self.reachable = True
+            self.reachable = self.was_reachable = True
             self.reason = (
                 None
                 if name in services

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -47,6 +48,22 @@ class Reset:
     requested: int
     head: int
     tail: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFigures:
+    """A topic as this process sees it: its readers, its bounds, what is in memory, and its slowest reader.
+
+    `behind` counts the messages that the slowest reader has not been given yet.
+    """
+
+    topic: str
+    streams: int
+    head: int
+    tail: int
+    closed: bool
+    bytes: int
+    behind: int
 
 
 class Reader:
@@ -135,6 +152,8 @@ class Reader:
         """Yield what to write, until the topic ends or `stop`."""
         await self.place()
         feed = self._feed
+        loop = asyncio.get_running_loop()
+        joined = loop.time()
         while not self._stopped:
             if feed.epoch != self._epoch:
                 self._epoch = feed.epoch
@@ -148,7 +167,9 @@ class Reader:
                 arrived = feed.arrived_at
                 piece, count = self._take(feed.ring)
                 yield piece
-                self._hub.observer.delivered(count, len(piece), asyncio.get_running_loop().time() - arrived)
+                # What was there before this reader came did not wait for a write: it has no lag.
+                lag = loop.time() - arrived if arrived >= joined else None
+                self._hub.observer.delivered(count, len(piece), lag)
             elif feed.closed:
                 yield end_frame(feed.ring.tail)
                 return
@@ -231,6 +252,22 @@ class Hub:
         self.observer.stream_opened()
         return reader
 
+    def busiest(self, count: int) -> list[TopicFigures]:
+        """Describe the `count` topics that have the most readers."""
+        chosen = heapq.nlargest(count, self._readers.items(), key=lambda item: len(item[1]))
+        return [
+            TopicFigures(
+                feed.topic,
+                len(readers),
+                feed.head,
+                feed.ring.tail,
+                feed.closed,
+                feed.ring.size,
+                max((feed.ring.tail - reader.cursor for reader in readers if reader.placed), default=0),
+            )
+            for feed, readers in chosen
+        ]
+
     def left(self, reader: Reader, feed: Feed) -> None:
         """Note that a reader is gone; a feed without readers lingers a while."""
         self._readers[feed].discard(reader)
@@ -247,6 +284,10 @@ class Hub:
             task = asyncio.create_task(feed.stop())
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
+
+    def follows(self, topic: str) -> bool:
+        """Whether there is a feed of the topic."""
+        return topic in self._feeds
 
     def deliver(self, topic: str, batch: Batch) -> None:
         """Take news of a write that ran in this process."""

@@ -5,6 +5,7 @@ HTTP/1.1 with a pool: a waiting pull holds a connection, and HTTP/2 on the ingre
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 from typing import TYPE_CHECKING, Any, Self
@@ -140,7 +141,7 @@ class Ingress:
             async with self._connected().request(
                 method,
                 url,
-                data=body,
+                data=None if body is None else io.BytesIO(body),  # aiohttp warns of bytes over 1 MiB
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,

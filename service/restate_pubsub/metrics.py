@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 PREFIX = "restate_pubsub"
 LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -21,6 +23,8 @@ class Metrics:
         """Register all collectors, each series that is known at zero."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
         self.registry = registry
+        # Its file descriptors are what limits open streams; its CPU and memory are what one looks at first.
+        ProcessCollector(registry=registry)
         self._streams = Gauge(f"{PREFIX}_streams", "Open streams", registry=registry)
         self._topics = Gauge(f"{PREFIX}_topics", "Topics that this process follows", registry=registry)
         self._streams_total = Counter(f"{PREFIX}_streams_opened", "Streams opened", registry=registry)
@@ -66,6 +70,7 @@ class Metrics:
         self._ready = Gauge(f"{PREFIX}_ready", "1 when Restate answers and has the object", registry=registry)
         info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
         info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
+        self._refused.labels(code="invalid-request")
         for outcome in PULL_OUTCOMES:
             self._pulls.labels(outcome=outcome)
         for handler in ("publish", "append"):
@@ -138,3 +143,33 @@ class Metrics:
     def ready(self, *, ready: bool) -> None:
         """Readiness as it was last found."""
         self._ready.set(ready)
+
+    def figures(self) -> dict[str, Any]:
+        """Return every metric by its name without prefix, label values after a dot; and the delivery lag.
+
+        That is `{"le": [seconds…], "count": [n…]}`: so many deliveries took at most so long. The last bound is
+        null, for all of them.
+        """
+        values: dict[str, float] = {}
+        for metric in self.registry.collect():
+            if metric.type != "histogram" and metric.name != f"{PREFIX}_build_info":
+                for sample in metric.samples:
+                    values[".".join([sample.name.removeprefix(f"{PREFIX}_"), *sample.labels.values()])] = sample.value
+        buckets = [
+            (float(sample.labels["le"]), sample.value)
+            for metric in self._lag.collect()
+            for sample in metric.samples
+            if "le" in sample.labels
+        ]
+        bounds = [None if math.isinf(bound) else bound for bound, _ in buckets]
+        return {"figures": values, "deliveryLag": {"le": bounds, "count": [count for _, count in buckets]}}
+
+
+def reference() -> str:
+    """Return the metrics as Markdown: name, type, labels, meaning."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in Metrics(CollectorRegistry()).registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        lines.append(f"| `{name}` | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    return "\n".join(lines) + "\n"

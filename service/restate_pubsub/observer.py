@@ -21,7 +21,10 @@ class Observer(Protocol):
         """One feed less."""
 
     def delivered(self, messages: int, size: int, lag: float | None) -> None:
-        """Messages were written to one reader, `lag` seconds after the last of them came (None: read again)."""
+        """Messages were written to one reader, `lag` seconds after the last of them came.
+
+        None: they were here before the reader, or were read again from Restate.
+        """
 
     def arrived(self, messages: int, *, locally: bool) -> None:
         """Messages came to a feed: from a write in this process, or by a pull."""

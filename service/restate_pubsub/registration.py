@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from restate_pubsub.errors import PubsubError, Unavailable
+from restate_pubsub.topic_object import MANIFEST
 
 ATTEMPT_SECONDS = 15.0
 PAUSE_FIRST, PAUSE_LAST = 0.25, 3.0
@@ -44,11 +45,14 @@ class Registrar:
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._say = say
 
-    async def register(self, url: str, name: str, *, force: bool = False, wait: float = 60.0) -> Registered:
+    async def register(
+        self, url: str, name: str, *, force: bool = False, wait: float = 60.0, manifest: str | None = None
+    ) -> Registered:
         """Make Restate discover the object `name` at `url`, waiting up to `wait` seconds for both to answer.
 
         A deployment that Restate has already is discovered again, so that changed handlers take effect. `force`
-        takes the object over from another deployment, and accepts a change of its type.
+        takes the object over from another deployment, and accepts a change of its type. With a `manifest`, what was
+        discovered must be that: while a rollout goes on, a replica of before it may have answered.
 
         Raises:
             RegistrationFailed: Restate said no; the text says what to do.
@@ -62,7 +66,7 @@ class Registrar:
             deadline, pause, said = loop.time() + wait, PAUSE_FIRST, ""
             while True:
                 try:
-                    return await self._once(session, url, name, force=force)
+                    return await self._once(session, url, name, force=force, manifest=manifest)
                 except Unavailable as error:
                     if loop.time() + pause > deadline:
                         error.message = f"{error.message} (gave up after {wait:g} s)"
@@ -73,7 +77,9 @@ class Registrar:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, PAUSE_LAST)
 
-    async def _once(self, session: aiohttp.ClientSession, url: str, name: str, *, force: bool) -> Registered:
+    async def _once(
+        self, session: aiohttp.ClientSession, url: str, name: str, *, force: bool, manifest: str | None
+    ) -> Registered:
         before = await self._service(session, name)
         if before is not None and not force:
             await self._refuse_if_taken(session, before, url, name)
@@ -86,6 +92,12 @@ class Registrar:
             msg = f"{url} does not serve the object {name!r} (it serves {found}): check PUBSUB_OBJECT_NAME and --url"
             raise RegistrationFailed(msg)
         after = await self._service(session, name) or {}
+        if manifest is not None and (after.get("metadata") or {}).get(MANIFEST) != manifest:
+            msg = (
+                f"{url} still answers with another version or other settings: is the rollout complete, and are this "
+                "command's PUBSUB_* settings those of the service?"
+            )
+            raise Unavailable(msg)
         handlers = tuple(sorted(handler["name"] for handler in after.get("handlers", ())))
         change = "registered" if before is None else "unchanged"
         if before is not None and _shape(before) != _shape(after):
@@ -133,7 +145,9 @@ class Registrar:
 
 def _shape(service: dict[str, Any]) -> object:
     """Return what a discovery can change."""
-    return [service.get(key) for key in ("ty", "handlers", "deployment_id")]
+    # Restate lists the handlers in any order, another each time.
+    handlers = sorted(service.get("handlers", ()), key=lambda handler: str(handler["name"]))
+    return [service.get("ty"), service.get("deployment_id"), handlers]
 
 
 def _refusal(status: int, answer: dict[str, Any], url: str, admin: str) -> PubsubError:

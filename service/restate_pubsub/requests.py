@@ -21,14 +21,14 @@ def topic_of(request: Request, mount: str, limits: Limits) -> str:
         InvalidTopic: empty, too long, or not UTF-8.
 
     """
-    # The server has decoded `path` leniently: broken UTF-8 would name another topic. The raw path tells.
+    # The server has decoded `path` leniently: broken UTF-8 would name another topic. The raw path tells. It is
+    # decoded as a whole before the mount is cut off: the mount's own letters may be escaped as well.
     raw = request.scope.get("raw_path") or request.scope["path"].encode()
-    raw = raw[len(request.scope.get("root_path", "")) :]
+    name = unquote_to_bytes(raw)[len(request.scope.get("root_path", "").encode()) + len(mount) + 1 :]
     try:
-        topic = unquote_to_bytes(raw[len(mount) + 1 :]).decode()
+        topic = name.decode()
     except UnicodeDecodeError:
-        shown = raw[len(mount) + 1 :][:80].decode("ascii", "replace")
-        msg = f"The topic {shown!r} is not UTF-8 once its percent-escapes are decoded"
+        msg = f"The topic {name[:80]!r} is not UTF-8 once its percent-escapes are decoded"
         raise InvalidTopic(msg) from None
     check_topic(topic, limits)
     return topic

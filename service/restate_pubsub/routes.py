@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from restate_pubsub.door import Door, LineFailed
-from restate_pubsub.errors import NotEnabled, OffsetGone, PubsubError, StreamFailed, Unavailable
+from restate_pubsub.errors import InvalidRequest, NotEnabled, OffsetGone, PubsubError, StreamFailed, Unavailable
 from restate_pubsub.hub import Hub, Reader, Start
 from restate_pubsub.problems import problem_of
 from restate_pubsub.requests import flag_of, start_of, topic_of
@@ -114,9 +114,17 @@ class Routes:
         """`GET /health/live`: the event loop turns."""
         return JSONResponse({"status": "live"})
 
-    async def ready(self, _request: Request) -> Response:
-        """`GET /health/ready`: 503 with the reason until Restate answers and has the object, and while draining."""
-        reason = self._health.not_ready
+    async def ready(self, request: Request) -> Response:
+        """`GET /health/ready`: 503 with the reason until Restate answers and has the object, and while draining.
+
+        `?object=optional`: 503 only until Restate has answered once, and while draining. It is for what decides where
+        new streams go, and must do so before the object is registered and while Restate is away: streams wait for
+        both, but a browser whose connection is answered with a 503 does not come back.
+        """
+        wanted = request.query_params.get("object", "required")
+        if wanted not in ("required", "optional"):
+            return self.refuse(InvalidRequest(f"object {wanted[:80]!r} is neither required nor optional"))
+        reason = self._health.not_ready if wanted == "required" else self._health.not_serving
         if reason is None:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready", "reason": reason}, 503)

@@ -145,6 +145,13 @@ class Settings(BaseModel):
         kind="true or false",
         description="The HTTP door: POST {path}/{topic} publishes, DELETE deletes the topic",
     )
+    console: bool = _field(
+        "PUBSUB_CONSOLE",
+        default=False,
+        group="Serving",
+        kind="true or false",
+        description="The operators' page /console: follow topics, see this process's figures; it names topics",
+    )
     drain_timeout: Seconds = _field(
         "PUBSUB_DRAIN_TIMEOUT",
         20.0,
@@ -275,7 +282,7 @@ class Settings(BaseModel):
     def _fits(self) -> Settings:
         mounts = {"PUBSUB_RESTATE_PATH": self.restate_path, "PUBSUB_SSE_PATH": self.sse_path}
         for variable, path in mounts.items():
-            for other in (*(set(mounts.values()) - {path}), "/metrics", "/health"):
+            for other in (*(set(mounts.values()) - {path}), "/metrics", "/health", "/console"):
                 if path == other or path.startswith(other + "/") or other.startswith(path + "/"):
                     msg = f"{variable}={path}: overlaps {other}; give each its own path"
                     raise ValueError(msg)

@@ -43,6 +43,9 @@ class LocalReaders(Protocol):
     def replica(self) -> str:
         """This process's name among all; it is the `subscriber` that its own pulls name."""
 
+    def follows(self, topic: str) -> bool:
+        """Whether anybody here reads the topic. Must not raise."""
+
     def deliver(self, topic: str, batch: Batch) -> None:
         """Take durable news of a topic. Must not raise."""
 
@@ -143,9 +146,11 @@ class Topic:
                 ctx.resolve_awakeable(wanted.id, wire.encode_notification(done), RAW)
             else:
                 others.append(Subscription(wanted.offset, wanted.id, wanted.subscriber))
-        for crowded in others[:-MAX_WAITING]:
-            again = Batch(crowded.offset, (), crowded.offset)
-            ctx.resolve_awakeable(crowded.id, wire.encode_notification(again), RAW)
+        # Pulls that are replaced or crowded out end with nothing, and are not left to their timeouts.
+        replaced = [entry for entry in waiting if _replaces(wanted, entry) and entry.id != wanted.id]
+        for entry in (*replaced, *others[:-MAX_WAITING]):
+            again = Batch(entry.offset, (), entry.offset)
+            ctx.resolve_awakeable(entry.id, wire.encode_notification(again), RAW)
         self._save_waiting(ctx, waiting, others[-MAX_WAITING:])
 
     # --- reads -------------------------------------------------------------------------------------------------
@@ -365,7 +370,8 @@ class Topic:
             executor = await self._deliver(ctx, self.options.local, news)
         left = []
         for entry in waiting:
-            if entry.subscriber is not None and entry.subscriber == executor:
+            # Its pull goes on waiting, write after write; at the end of a topic nobody needs to wait any more.
+            if entry.subscriber is not None and entry.subscriber == executor and not news.closed:
                 left.append(entry)
             elif (cut := _news_for(entry, news, self.options.limits)) is not None:
                 ctx.resolve_awakeable(entry.id, wire.encode_notification(cut), RAW)
@@ -374,14 +380,18 @@ class Topic:
         self._save_waiting(ctx, waiting, left)
 
     async def _deliver(self, ctx: ObjectContext, local: LocalReaders, news: Batch) -> str:
-        """Journal which replica runs this, and hand the news to its readers once that is confirmed."""
+        """Journal which replica runs this and has readers; hand it the news once that is confirmed.
+
+        Returns the replica's name, or nothing where its readers have gone: then its old pull is answered like any.
+        """
         topic, delivered = ctx.key(), False
         # Restate may be cut off just here and finish the write elsewhere: then only a pull brings it.
         doubt = asyncio.get_running_loop().call_later(SUSPECT_AFTER, local.suspect, topic)
         try:
-            replica = local.replica
-            executor = await ctx.run_typed("replica", lambda: replica, RunOptions(type_hint=str))
-            if executor == replica:
+            executor = await ctx.run_typed(
+                "replica", lambda: local.replica if local.follows(topic) else "", RunOptions(type_hint=str)
+            )
+            if executor == local.replica:
                 local.deliver(topic, news)
             delivered = True
             return executor
@@ -416,9 +426,11 @@ def _cut(batch: Batch, count: int) -> Batch:
 
 def _news_for(entry: Subscription, news: Batch, limits: Limits) -> Batch | None:
     """Return what of the news goes to one who waits, None if nothing does."""
+    beyond = entry.offset > news.next_offset or (entry.offset == news.next_offset and bool(news.messages))
+    if beyond or (entry.subscriber is None and entry.offset == news.next_offset):
+        # A reader's offset never goes back: one who waits beyond the tail is only ever told of the end.
+        return replace(news, offset=entry.offset, messages=(), next_offset=entry.offset) if news.closed else None
     if entry.subscriber is None:
-        if entry.offset >= news.next_offset:
-            return replace(news, offset=entry.offset, messages=(), next_offset=entry.offset) if news.closed else None
         skip = max(entry.offset - news.offset, 0)
         news = replace(news, offset=news.offset + skip, messages=news.messages[skip:], head=None)
     if len(news.messages) > limits.pull_messages:

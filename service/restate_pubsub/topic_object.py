@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Literal
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
+from restate.discovery import compute_discovery_json
+from restate.endpoint import Endpoint
 from restate.handler import TypeHint
 from restate.retry_policy import InvocationRetryPolicy
 
@@ -40,6 +43,11 @@ NOTHING = timedelta(0)
 SUSPEND_AFTER = timedelta(milliseconds=20)
 """A waiting pull gives back its invoker slot and its connection after this, and resumes for some 1.5 ms."""
 DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
+
+MANIFEST = "restate-pubsub-manifest"
+"""The metadata by which a registration knows whether an old replica or a new one was discovered."""
+DISCOVERY_VERSION = 4
+"""The newest of Restate's discovery formats that the SDK writes: it leaves nothing out."""
 
 
 def create_pubsub_object(
@@ -108,7 +116,19 @@ def create_pubsub_object(
     add(topic.info, None, schemas.INFO, kind="shared")
     add(topic.sweep, None, None, ingress_private=True)
     add(topic.expire, schemas.ANY, None, ingress_private=True)
+    pubsub.service_tag.metadata = {MANIFEST: _fingerprint(pubsub)}
     return pubsub
+
+
+def manifest_of(pubsub: VirtualObject) -> str:
+    """Return the fingerprint of all that Restate discovers of the object; Restate keeps it in the object's metadata."""
+    return (pubsub.service_tag.metadata or {})[MANIFEST]
+
+
+def _fingerprint(pubsub: VirtualObject) -> str:
+    endpoint = Endpoint()  # type: ignore[no-untyped-call]
+    manifest = compute_discovery_json(endpoint.bind(pubsub), DISCOVERY_VERSION, "bidi")
+    return hashlib.sha256(manifest.encode()).hexdigest()[:16]
 
 
 def _hint(schema: schemas.Schema) -> TypeHint[Any]:

@@ -363,3 +363,45 @@ async def test_every_reader_gets_everything_once_whatever_happens(source: Memory
     for _, reader in readers:
         await reader.close()
     await hub.close()
+
+
+async def test_what_was_there_before_a_reader_has_no_lag(source: MemorySource) -> None:
+    """A reader that comes an hour later is not an hour behind; what comes while it reads is measured."""
+    lags: list[float | None] = []
+
+    class Lags(Nobody):
+        def delivered(self, messages: int, size: int, lag: float | None) -> None:  # noqa: ARG002
+            lags.append(lag)
+
+    hub = Hub(source, "here", observer=Lags())
+    first = Collected(hub.open("t", Start()))
+    await first.placed()
+    source.append("t", *numbers(0, 1))
+    await first.has(wire_bytes(0, 1))
+    late = Collected(hub.open("t", Start()))
+    await late.has(wire_bytes(0, 1))
+    source.append("t", *numbers(1, 2))
+    await asyncio.gather(first.has(wire_bytes(0, 2)), late.has(wire_bytes(0, 2)))
+    await until(lambda: len(lags) == 4, "every delivery to be told")
+    assert [lag is None for lag in lags] == [False, True, False, False]
+    for reader in (first, late):
+        await reader.close()
+    await hub.close()
+
+
+async def test_the_busiest_topics_are_described(hub: Hub, source: MemorySource) -> None:
+    """Those with the most readers, with their bounds, and how far the slowest of them is behind."""
+    source.append("busy", *numbers(0, 4))
+    source.append("quiet", *numbers(0, 1))
+    reading = [Collected(hub.open("busy", Start())), Collected(hub.open("quiet", Start()))]
+    await reading[0].has(wire_bytes(0, 4))
+    await reading[1].has(wire_bytes(0, 1))
+    slow = hub.open("busy", Start("last", 3))
+    await slow.place()
+    busy, quiet = hub.busiest(10)
+    assert (busy.topic, busy.streams, busy.head, busy.tail, busy.closed, busy.behind) == ("busy", 2, 0, 4, False, 3)
+    assert (quiet.topic, quiet.streams, quiet.behind) == ("quiet", 1, 0)
+    assert [busy] == hub.busiest(1)
+    slow.close()
+    for reader in reading:
+        await reader.close()

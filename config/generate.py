@@ -1,0 +1,143 @@
+"""Write what is made from other files: `make generate`. The tests fail when one of them is not current.
+
+From `settings.py`: the reference and the example environment here, and what the chart accepts under `settings` and
+`secrets`. From the chart's `values.yaml`: the table in its README. Alerts and dashboard are copied into the chart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from restate_pubsub import settings, settings_docs
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "config"
+CHART = ROOT / "helm" / "restate-pubsub"
+
+CHART_SETS = {
+    "RESTATE_INGRESS_URL": "restate.ingressUrl",
+    "RESTATE_ADMIN_URL": "restate.adminUrl",
+    "PUBSUB_RESTATE_IDENTITY_KEYS": "restate.identityKeys",
+    "PUBSUB_BIND": "bindHost",
+}
+"""Settings that other values of the chart decide."""
+
+NUMBER = {"type": "number", "minimum": 0}
+KINDS: dict[str, list[dict[str, Any]]] = {
+    "duration": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)?$"}, NUMBER],
+    "size": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKmMgG][iI]?)?[bB]?$"}, NUMBER],
+    "number": [{"type": "string", "pattern": r"^\d+$"}, {"type": "integer", "minimum": 0}],
+    "path": [{"type": "string", "pattern": r"^(/[A-Za-z0-9._~-]+)+$"}],
+    "URL": [{"type": "string", "pattern": "^https?://"}],
+    "boolean": [{"type": "boolean"}, {"enum": ["true", "false"]}],
+    "text": [{"type": "string"}],
+}
+ANYTHING: list[dict[str, Any]] = [{"type": ["string", "number", "boolean"]}]
+"""What a kind that this table does not know accepts: the service itself says the rest when it starts."""
+
+
+class Value(NamedTuple):
+    """One documented value of the chart."""
+
+    key: str
+    default: str
+    description: str
+
+
+def setting_schema(field: FieldInfo) -> dict[str, Any]:
+    """Return what the chart accepts for a setting."""
+    kind = settings.kind(field)
+    words = re.split(r", | or ", kind)
+    accepted = [{"enum": words}] if len(words) > 1 and all(re.fullmatch("[a-z]+", word) for word in words) else None
+    accepted = accepted or KINDS.get(kind, ANYTHING)
+    about = ", ".join(part for part in (kind, settings.rule(field)) if part)
+    return {
+        "description": f"{field.description} ({about})",
+        **(accepted[0] if len(accepted) == 1 else {"anyOf": accepted}),
+    }
+
+
+def values_schema(current: dict[str, Any]) -> dict[str, Any]:
+    """Return the chart's schema with its settings and secrets made anew."""
+    fields = settings.variables()
+    plain = {name: field for name, field in fields.items() if not settings.is_secret(field) and name not in CHART_SETS}
+    secret = {name: field for name, field in fields.items() if settings.is_secret(field)}
+    schema: dict[str, Any] = json.loads(json.dumps(current))
+    schema["properties"]["settings"]["properties"] = {name: setting_schema(field) for name, field in plain.items()}
+    schema["properties"]["secrets"]["properties"] = {
+        name: {"type": "string", "minLength": 1, "description": field.description} for name, field in secret.items()
+    }
+    schema["properties"]["existingSecrets"]["properties"] = {name: {"$ref": "#/$defs/secretKey"} for name in secret}
+    return schema
+
+
+def documented_values(text: str) -> Iterator[Value]:
+    """Yield each value of a values.yaml that a `# --` comment documents, in its order."""
+    parents: list[tuple[int, str]] = []
+    lines = text.splitlines()
+    comment = ""
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        if stripped.startswith("# --"):
+            comment = stripped.removeprefix("# --").strip()
+            continue
+        match = re.match(r"^( *)([A-Za-z][A-Za-z0-9]*):\s*(.*)$", line)
+        if match is None:
+            continue
+        indent, name, default = len(match[1]), match[2], match[3].split(" #")[0].strip()
+        while parents and parents[-1][0] >= indent:
+            parents.pop()
+        parents.append((indent, name))
+        if not comment:
+            continue
+        if not default:
+            default = " ".join(part.strip() for part in _block(lines[number + 1 :], indent))
+        yield Value(".".join(part for _, part in parents), default, comment)
+        comment = ""
+
+
+def _block(lines: list[str], indent: int) -> Iterator[str]:
+    for line in lines:
+        if not line.strip() or len(line) - len(line.lstrip()) <= indent:
+            return
+        yield line
+
+
+BEGIN, END = "<!-- values: made by `make generate` from values.yaml -->", "<!-- end of values -->"
+
+
+def readme(current: str, values: str) -> str:
+    """Return the chart's README with its table made anew."""
+    rows = ["| value | default | what for |", "|---|---|---|"]
+    for value in documented_values(values):
+        cells = (f"`{value.key}`", f"`{value.default}`", value.description)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    before, _, rest = current.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return "\n".join([before + BEGIN, "", *rows, "", END + after])
+
+
+def generated() -> dict[Path, str]:
+    """Return every file that is made, with what it should hold."""
+    fields = settings.variables()
+    schema = CHART / "values.schema.json"
+    page = CHART / "README.md"
+    return {
+        CONFIG / "settings.md": settings_docs.markdown(fields),
+        CONFIG / "restate-pubsub.env": settings_docs.environment_file(fields),
+        schema: json.dumps(values_schema(json.loads(schema.read_text())), indent=2, ensure_ascii=False) + "\n",
+        page: readme(page.read_text(), (CHART / "values.yaml").read_text()),
+        CHART / "files" / "alerts.yaml": (CONFIG / "alerts.yaml").read_text(),
+        CHART / "files" / "dashboard.json": (CONFIG / "dashboard.json").read_text(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in generated().items():
+        path.write_text(text)

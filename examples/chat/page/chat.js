@@ -1,0 +1,312 @@
+// The page: it sends prompts, and shows what the topic says. All it knows comes from the topic, so a reload, a second
+// tab and a reconnect all show the same.
+
+import { show } from "./text.js";
+
+const $ = (id) => document.getElementById(id);
+const chat = location.pathname.split("/").at(-1);
+const topic = `chat/${chat}`;
+let next = null; // the offset to go on at
+let pinned = true; // to the end of the page
+
+// --- one turn: the prompt, the tools, the answer --------------------------------------------------------------
+
+const turns = new Map();
+
+function element(name, className, text = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+class Turn {
+  constructor(id) {
+    this.root = element("article", "turn busy");
+    this.root.dataset.turn = id;
+    this.user = element("div", "user");
+    this.state = element("div", "state");
+    this.tools = element("div", "tools");
+    this.answer = element("div", "answer");
+    const waiting = element("div", "waiting");
+    waiting.append(element("i", ""), element("i", ""), element("i", ""));
+    this.root.append(this.user, this.state, this.tools, this.answer, waiting);
+    this.text = "";
+    this.unsaid = "";
+    this.attempts = 1;
+    this.done = false;
+    $("log").append(this.root);
+    $("welcome").hidden = true;
+  }
+
+  ask(text) {
+    this.user.textContent = text;
+    this.user.classList.remove("sending");
+    this.say("");
+    speak(`Prompt: ${text}`);
+  }
+
+  say(text, bad = false) {
+    this.state.textContent = text;
+    this.state.classList.toggle("bad", bad);
+  }
+
+  call(name, given) {
+    const card = element("details", "tool");
+    const summary = element("summary", "");
+    summary.append(icon("M5 7.5 9.5 12 5 16.5M12.5 16.5H19"));
+    summary.append(element("span", "name", name.replaceAll("_", " ")));
+    summary.append(element("span", "brief", Object.values(given).join(", ")));
+    this.outcome = element("span", "outcome", "running");
+    summary.append(this.outcome);
+    this.details = element("dl", "");
+    this.detail("Called with", given);
+    card.append(summary, this.details);
+    this.tools.append(card);
+  }
+
+  result(value) {
+    const card = this.tools.lastElementChild;
+    if (!card) return;
+    card.classList.add("returned");
+    this.outcome.textContent = typeof value === "object" ? "done" : String(value);
+    speak(`A tool returned ${this.outcome.textContent}.`);
+    this.detail("Returned", value);
+  }
+
+  detail(name, value) {
+    const shown = element("dd", "");
+    shown.append(element("pre", "", JSON.stringify(value)));
+    this.details.append(element("dt", "", name), shown);
+  }
+
+  write(text) {
+    this.text += text;
+    this.unsaid += text;
+    if (/[.!?]\**$/.test(text)) {
+      speak(this.unsaid);
+      this.unsaid = "";
+    }
+    draw(this);
+  }
+
+  /** The step is tried again: strike out what it wrote, and make room for the new words. */
+  restart() {
+    this.attempts += 1;
+    if (this.answer.childNodes.length) {
+      const gone = element("del", "gone");
+      gone.setAttribute("aria-hidden", "true");
+      gone.append(...this.answer.childNodes);
+      gone.addEventListener("animationend", () => gone.remove());
+      this.answer.before(gone);
+      if (matchMedia("(prefers-reduced-motion: reduce)").matches) gone.remove();
+    }
+    this.text = this.unsaid = "";
+    speak("The step failed. The answer begins again.");
+    this.badge ??= element("div", "retried");
+    this.badge.textContent = `Attempt ${this.attempts} · the step was tried again`;
+    this.answer.before(this.badge);
+    draw(this);
+  }
+
+  finish() {
+    this.done = true;
+    draw(this);
+    speak(this.unsaid);
+    this.unsaid = "";
+  }
+}
+
+function icon(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS(svg.namespaceURI, "path"));
+  svg.firstChild.setAttribute("d", path);
+  return svg;
+}
+
+function turnOf(id) {
+  if (!turns.has(id)) turns.set(id, new Turn(id));
+  return turns.get(id);
+}
+
+// Words may come faster than frames: draw each answer once a frame.
+const changed = new Set();
+let frame = 0;
+function draw(turn) {
+  if (turn) changed.add(turn);
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    for (const turn of changed) {
+      show(turn.answer, turn.text);
+      turn.root.classList.toggle("busy", !turn.done);
+    }
+    changed.clear();
+    $("offset").textContent = next ?? 0;
+    if (pinned) toEnd();
+  });
+}
+
+// Screen readers get whole sentences, and not the history that a reload brings.
+let speaking = false;
+function speak(text) {
+  if (!speaking || !text.trim()) return;
+  $("spoken").append(element("p", "", text.replace(/[*`]|^\s*- /gm, "")));
+  while ($("spoken").children.length > 20) $("spoken").firstChild.remove();
+}
+
+// --- the topic ------------------------------------------------------------------------------------------------
+
+let failures = 0;
+let ended = false;
+
+const handlers = {
+  message(said) {
+    const turn = turnOf(said.turn);
+    if (said.role === "user") turn.ask(said.content);
+    else if (said.call) turn.call(said.call, said.arguments);
+    else if (said.role === "tool") turn.result(said.result);
+  },
+  token: (said) => turnOf(said.turn).write(said.text),
+  restart: (said) => turnOf(said.id).restart(),
+  done: (said) => turnOf(said.turn).finish(),
+  failed(said) {
+    const turn = turnOf(said.turn);
+    turn.finish();
+    turn.say(`There is no answer: ${said.error}`, true);
+  },
+  reset() {
+    // What we asked for is gone, and so may be the beginning of what is shown.
+    turns.clear();
+    $("log").replaceChildren(element("p", "note", "The beginning of this conversation is not kept any more."));
+  },
+  end() {
+    ended = true;
+    source.close();
+    connection("ended", "Conversation ended");
+    $("prompt").disabled = $("send").disabled = true;
+  },
+};
+
+let source;
+function connect() {
+  const url = new URL(`/pubsub/${topic}`, location.href);
+  if (next !== null) url.searchParams.set("lastEventId", next);
+  source = new EventSource(url);
+  source.onopen = () => {
+    failures = 0;
+    connection("live", "Live");
+    setTimeout(() => {
+      speaking = true;
+      $("welcome").hidden = turns.size > 0 || next !== null;
+    }, 300);
+  };
+  source.onerror = () => {
+    if (ended) return;
+    connection("reconnecting", "Reconnecting");
+    // EventSource comes back by itself from a broken connection, but not from a proxy's 502 or 503: we do that.
+    if (source.readyState === EventSource.CLOSED) {
+      failures += 1;
+      setTimeout(connect, Math.min(250 * 2 ** failures, 5000) * (0.5 + Math.random() / 2));
+    }
+  };
+  for (const [name, handle] of Object.entries(handlers)) {
+    source.addEventListener(name, (event) => {
+      next = event.lastEventId;
+      handle(JSON.parse(event.data));
+      draw();
+    });
+  }
+}
+
+function connection(state, text) {
+  $("connection").dataset.state = state;
+  if ($("connection-text").textContent !== text) $("connection-text").textContent = text;
+}
+
+// --- sending --------------------------------------------------------------------------------------------------
+
+const SECONDS_TO_TRY = 120;
+
+async function send(text) {
+  const id = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const turn = turnOf(id);
+  turn.user.textContent = text;
+  turn.user.classList.add("sending");
+  toEnd();
+  const body = JSON.stringify({ chat, turn: id, prompt: text });
+  // The turn's name is the idempotency key: sent twice, it is answered once.
+  for (let tried = 0, until = Date.now() + SECONDS_TO_TRY * 1000; Date.now() < until; tried += 1) {
+    try {
+      const response = await fetch("/prompt", { method: "POST", headers: { "content-type": "application/json" }, body });
+      if (response.ok) return;
+      if (response.status < 500) break;
+    } catch {
+      // not reached: as a 503
+    }
+    turn.say("Not sent yet, trying again");
+    await new Promise((done) => setTimeout(done, Math.min(500 * 2 ** tried, 4000)));
+  }
+  turn.finish();
+  turn.say("Not sent", true);
+}
+
+function submit() {
+  const text = $("prompt").value.trim();
+  if (!text || $("prompt").disabled) return;
+  $("prompt").value = "";
+  sized();
+  send(text);
+}
+
+function sized() {
+  $("send").disabled = !$("prompt").value.trim();
+  if (CSS.supports("field-sizing", "content")) return;
+  $("prompt").style.height = "auto";
+  $("prompt").style.height = `${$("prompt").scrollHeight}px`;
+}
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+});
+$("prompt").addEventListener("input", sized);
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  submit();
+});
+for (const idea of document.querySelectorAll(".idea")) {
+  idea.addEventListener("click", () => {
+    send(idea.textContent);
+    $("prompt").focus();
+  });
+}
+
+// --- scrolling and colours ------------------------------------------------------------------------------------
+
+const page = document.documentElement;
+const toEnd = () => page.scrollTo({ top: page.scrollHeight });
+$("jump").addEventListener("click", toEnd);
+
+/** Follow the words, until the reader scrolls up; at the end again, follow again. */
+function scrolled() {
+  pinned = page.scrollHeight - page.clientHeight - page.scrollTop < 48;
+  $("jump").hidden = pinned;
+}
+addEventListener("scroll", scrolled, { passive: true });
+addEventListener("resize", () => pinned && toEnd());
+
+const saved = localStorage.getItem("theme");
+if (saved) page.dataset.theme = saved;
+$("theme").addEventListener("click", () => {
+  const dark = page.dataset.theme ? page.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  page.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", page.dataset.theme);
+});
+
+$("topic").textContent = topic;
+sized();
+connect();
+if (matchMedia("(hover: hover)").matches) $("prompt").focus();

@@ -1,0 +1,117 @@
+{{/* Combinations that cannot work, each refused with a sentence that says why and what to do. */}}
+{{- define "restate-pubsub.guards" -}}
+{{- $restate := .Values.restate -}}
+{{- $operator := $restate.operator -}}
+{{- $registration := .Values.registration -}}
+
+{{- if $operator.enabled -}}
+{{- $targets := 0 -}}
+{{- range list $operator.register.cluster $operator.register.cloud $operator.register.url $operator.register.service -}}
+{{- if . -}}{{- $targets = add1 $targets -}}{{- end -}}
+{{- end -}}
+{{- if ne (int $targets) 1 -}}
+{{- fail (printf "restate.operator.register names %d places to register with: the operator needs exactly one of cluster, cloud, url and service" (int $targets)) -}}
+{{- end -}}
+{{- if or $registration.url $registration.force -}}
+{{- fail "registration.url and registration.force have no effect with restate.operator.enabled: the operator registers each version at a URL of its own; remove them" -}}
+{{- end -}}
+{{- end -}}
+
+{{- $token := or (hasKey .Values.secrets "RESTATE_AUTH_TOKEN") (hasKey .Values.existingSecrets "RESTATE_AUTH_TOKEN") -}}
+{{- range $name, $url := dict "restate.ingressUrl" $restate.ingressUrl "restate.adminUrl" $restate.adminUrl -}}
+{{- if regexMatch "^https?://[^/]*[.]restate[.]cloud([:/]|$)" $url -}}
+{{- if not $token -}}
+{{- fail (printf "%s is Restate Cloud (%s), which needs a token: set existingSecrets.RESTATE_AUTH_TOKEN to the name and key of a Secret that has it" $name $url) -}}
+{{- end -}}
+{{- if not $restate.identityKeys -}}
+{{- fail (printf "%s is Restate Cloud (%s), which calls the object from outside: set restate.identityKeys to your environment's key (publickeyv1_…), or anyone could invoke it" $name $url) -}}
+{{- end -}}
+{{- if and $registration.enabled (not $operator.enabled) (not $registration.url) -}}
+{{- fail (printf "%s is Restate Cloud (%s), which cannot reach a Service in this cluster: set registration.url to the URL of your tunnel or gateway, or use restate.operator with register.cloud" $name $url) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $variable, $value := .Values.secrets -}}
+{{- if hasKey $.Values.existingSecrets $variable -}}
+{{- fail (printf "%s is in secrets and in existingSecrets: keep it in one of them" $variable) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if regexMatch "^(PUBSUB_|RESTATE_(INGRESS_URL|ADMIN_URL|AUTH_TOKEN)$)" .name -}}
+{{- fail (printf "extraEnv has %s, which is a setting: put it under settings, secrets or existingSecrets, where it is checked" .name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $sse := include "restate-pubsub.ssePath" . -}}
+{{- $mount := include "restate-pubsub.restatePath" . -}}
+{{- if or (hasPrefix (print $sse "/") (print $mount "/")) (hasPrefix (print $mount "/") (print $sse "/")) -}}
+{{- fail (printf "settings.PUBSUB_SSE_PATH (%s) and settings.PUBSUB_RESTATE_PATH (%s) overlap: exposing the streams would expose the Restate endpoint; give each its own path" $sse $mount) -}}
+{{- end -}}
+
+{{- with .Values.terminationGracePeriodSeconds -}}
+{{- $least := add (int64 $.Values.preStopSeconds) (int64 (include "restate-pubsub.drainSeconds" $)) -}}
+{{- if le (int64 .) $least -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but stopping takes up to %d seconds (preStopSeconds and PUBSUB_DRAIN_TIMEOUT): raise it above that, or leave it empty" (int64 .) $least) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $rolling := default dict .Values.strategy.rollingUpdate -}}
+{{- if and (not $operator.enabled) (eq .Values.strategy.type "RollingUpdate") (hasKey $rolling "maxSurge") (has (toString $rolling.maxSurge) (list "0" "0%")) (has (toString $rolling.maxUnavailable) (list "0" "0%")) -}}
+{{- fail "strategy.rollingUpdate has neither maxSurge nor maxUnavailable: no pod could ever be replaced; raise maxSurge" -}}
+{{- end -}}
+
+{{- if and (eq .Values.service.type "ClusterIP") .Values.service.nodePort -}}
+{{- fail "service.nodePort needs service.type NodePort or LoadBalancer: a ClusterIP Service has no port on the nodes" -}}
+{{- end -}}
+
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.enabled needs ingress.hosts: name the host that browsers connect to" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.enabled needs httpRoute.parentRefs: name the Gateway that frontends come through" -}}
+{{- end -}}
+
+{{- with .Values.autoscaling -}}
+{{- if .enabled -}}
+{{- if gt (int64 .minReplicas) (int64 .maxReplicas) -}}
+{{- fail (printf "autoscaling.minReplicas (%d) is above autoscaling.maxReplicas (%d): raise the second" (int64 .minReplicas) (int64 .maxReplicas)) -}}
+{{- end -}}
+{{- if not (or .targetCPUUtilizationPercentage .targetStreamsPerPod) -}}
+{{- fail "autoscaling.enabled needs something to look at: set targetCPUUtilizationPercentage or targetStreamsPerPod" -}}
+{{- end -}}
+{{- if and .targetCPUUtilizationPercentage (not (dig "requests" "cpu" "" $.Values.resources)) -}}
+{{- fail "autoscaling.targetCPUUtilizationPercentage is a part of resources.requests.cpu: set that too" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- with .Values.podDisruptionBudget -}}
+{{- if .enabled -}}
+{{- $least := ternary $.Values.autoscaling.minReplicas $.Values.replicaCount $.Values.autoscaling.enabled -}}
+{{- if kindIs "invalid" .minAvailable -}}
+{{- if kindIs "invalid" .maxUnavailable -}}
+{{- fail "podDisruptionBudget.enabled needs maxUnavailable or minAvailable" -}}
+{{- else if has (include "restate-pubsub.text" .maxUnavailable) (list "0" "0%") -}}
+{{- fail "podDisruptionBudget.maxUnavailable is 0: no node with one of these pods could ever be drained; set it to 1 at least" -}}
+{{- end -}}
+{{- else if or (eq (toString .minAvailable) "100%") (and (kindIs "float64" .minAvailable) (ge (int64 .minAvailable) (int64 $least))) -}}
+{{- fail (printf "podDisruptionBudget.minAvailable (%s) keeps every one of %d pods: no node with one of them could ever be drained; lower it" (include "restate-pubsub.text" .minAvailable) (int64 $least)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- with .Values.networkPolicy -}}
+{{- if .enabled -}}
+{{- if not .from.restate -}}
+{{- fail "networkPolicy.from.restate is empty: Restate could not call the object; name the namespace that it runs in" -}}
+{{- end -}}
+{{- if not .from.gateway -}}
+{{- fail "networkPolicy.from.gateway is empty: nobody could open a stream; name the namespace of your gateway or ingress controller" -}}
+{{- end -}}
+{{- if and $.Values.serviceMonitor.enabled (not .from.prometheus) -}}
+{{- fail "networkPolicy.from.prometheus is empty, but serviceMonitor.enabled: Prometheus could not scrape the pods; name the namespace that it runs in" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,152 @@
+{{/* Names leave room for the suffixes that this chart and Restate's operator add. */}}
+{{- define "restate-pubsub.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 51 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "restate-pubsub.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 51 | trimSuffix "-" -}}
+{{- else if contains (include "restate-pubsub.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 51 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "restate-pubsub.name" .) | trunc 51 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Service by which Restate reaches the object. Its URL is the deployment's identity in Restate. */}}
+{{- define "restate-pubsub.restateService" -}}
+{{- include "restate-pubsub.fullname" . }}-restate
+{{- end -}}
+
+{{- define "restate-pubsub.serviceAccountName" -}}
+{{- default (ternary (include "restate-pubsub.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "restate-pubsub.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "restate-pubsub.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Labels of everything; takes the context. */}}
+{{- define "restate-pubsub.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "restate-pubsub.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The pods that serve: neither the registration's nor the test's. */}}
+{{- define "restate-pubsub.serverLabels" -}}
+{{ include "restate-pubsub.selectorLabels" . }}
+app.kubernetes.io/component: server
+{{- end -}}
+
+{{- define "restate-pubsub.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* A value as the environment has it. Helm reads whole numbers as floats, and would write 4194304 as 4.194304e+06. */}}
+{{- define "restate-pubsub.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{/* A duration such as 20s, 1m or 500ms in whole seconds, rounded up. */}}
+{{- define "restate-pubsub.seconds" -}}
+{{- $text := include "restate-pubsub.text" . | trim -}}
+{{- $number := regexFind "^[0-9]+([.][0-9]+)?" $text -}}
+{{- $unit := trim (trimPrefix $number $text) -}}
+{{- $milliseconds := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) (default "s" $unit) -}}
+{{- ceil (divf (mulf (float64 $number) $milliseconds) 1000) | int64 -}}
+{{- end -}}
+
+{{/* Settings that templates need too: their defaults are those of the service, which a test holds them to. */}}
+{{- define "restate-pubsub.ssePath" -}}
+{{- default "/pubsub" .Values.settings.PUBSUB_SSE_PATH -}}
+{{- end -}}
+{{- define "restate-pubsub.restatePath" -}}
+{{- default "/restate" .Values.settings.PUBSUB_RESTATE_PATH -}}
+{{- end -}}
+{{- define "restate-pubsub.drainSeconds" -}}
+{{- include "restate-pubsub.seconds" (default "20s" .Values.settings.PUBSUB_DRAIN_TIMEOUT) -}}
+{{- end -}}
+
+{{- define "restate-pubsub.gracePeriod" -}}
+{{- $least := add (int64 .Values.preStopSeconds) (int64 (include "restate-pubsub.drainSeconds" .)) -}}
+{{- default (add $least 5) .Values.terminationGracePeriodSeconds | int64 -}}
+{{- end -}}
+
+{{/* The endpoint as Restate reaches it. */}}
+{{- define "restate-pubsub.endpointUrl" -}}
+{{- default (printf "http://%s.%s.svc:9080%s" (include "restate-pubsub.restateService" .) .Release.Namespace (include "restate-pubsub.restatePath" .)) .Values.registration.url -}}
+{{- end -}}
+
+{{/* The settings that are no secrets. PUBSUB_BIND: the streams' address, then that of Restate, Prometheus and the kubelet. */}}
+{{- define "restate-pubsub.settings" -}}
+RESTATE_INGRESS_URL: {{ .Values.restate.ingressUrl | quote }}
+RESTATE_ADMIN_URL: {{ .Values.restate.adminUrl | quote }}
+{{- with .Values.restate.identityKeys }}
+PUBSUB_RESTATE_IDENTITY_KEYS: {{ join "," . | quote }}
+{{- end }}
+PUBSUB_BIND: {{ printf "%s:8000,%s:9080" .Values.bindHost .Values.bindHost | quote }}
+{{- range $variable, $value := .Values.settings }}
+{{ $variable }}: {{ include "restate-pubsub.text" $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* The environment of every container that runs the image: the ConfigMap, the secrets, and what the user adds. */}}
+{{- define "restate-pubsub.environment" -}}
+envFrom:
+  - configMapRef:
+      name: {{ include "restate-pubsub.fullname" . }}
+{{- if .Values.secrets }}
+  - secretRef:
+      name: {{ include "restate-pubsub.fullname" . }}
+{{- end }}
+{{- if or .Values.existingSecrets .Values.extraEnv }}
+env:
+{{- range $variable, $from := .Values.existingSecrets }}
+  - name: {{ $variable }}
+    valueFrom:
+      secretKeyRef:
+        name: {{ $from.name }}
+        key: {{ $from.key | quote }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What every pod of this chart has in common. */}}
+{{- define "restate-pubsub.podBasics" -}}
+serviceAccountName: {{ include "restate-pubsub.serviceAccountName" . }}
+automountServiceAccountToken: false
+# Else every Service nearby becomes variables here, and one named "pubsub" would look like settings.
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+{{ toYaml . | indent 2 }}
+{{- end }}
+securityContext:
+{{ toYaml .Values.podSecurityContext | indent 2 }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What every container of this chart has in common. */}}
+{{- define "restate-pubsub.containerBasics" -}}
+image: {{ include "restate-pubsub.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+{{ toYaml .Values.securityContext | indent 2 }}
+{{- end -}}

@@ -1,0 +1,313 @@
+"""The example chat in a browser: what it shows is right, whatever is reloaded, killed or tried again meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+import model
+from chat_demo import Demo
+from harness import until
+
+TRAIN = "How long would a train take to the Moon?"
+PATIENCE_MS = 60_000
+
+
+async def enter(page: Page, demo: Demo) -> None:
+    """Open a chat of its own."""
+    await page.goto(demo.url)
+    await live(page)
+
+
+async def live(page: Page) -> None:
+    """Wait until the page is connected."""
+    await expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
+
+
+async def ask(page: Page, prompt: str) -> None:
+    """Send a prompt, as a person would."""
+    await page.get_by_label("Your prompt").fill(prompt)
+    await page.keyboard.press("Enter")
+
+
+async def written(page: Page) -> str:
+    """Return the words of the newest answer."""
+    words: str = await page.evaluate(
+        """() => [...document.querySelectorAll(".turn:last-of-type .answer :is(p, li)")]
+            .map((block) => block.textContent).join(" ")"""
+    )
+    return words
+
+
+async def speaking(page: Page, words: int = 8) -> str:
+    """Wait until the newest answer has some words, and return them."""
+
+    async def some() -> str | None:
+        text = await written(page)
+        return text if len(text.split()) >= words else None
+
+    return str(await until(some, "the answer to begin"))
+
+
+async def complete(page: Page) -> str:
+    """Wait for the end of the newest answer, and return it."""
+    await expect(page.locator(".turn").last).not_to_have_class(re.compile("busy"), timeout=PATIENCE_MS)
+    return await until(lambda: written(page), "the answer to be drawn")  # type: ignore[no-any-return]
+
+
+def plain(text: str) -> str:
+    """Return a scripted answer as a browser shows it."""
+    return " ".join(re.sub(r"\*\*|`|^- ", "", text, flags=re.MULTILINE).split())
+
+
+def answer_to(prompt: str) -> str:
+    """Return what the scripted model says."""
+    return plain(model.script(prompt, 53.39 if "Moon" in prompt else None))
+
+
+async def test_an_answer_comes_word_by_word_after_its_tool_call(page: Page, demo: Demo) -> None:
+    """The prompt, the tool with its result, and an answer that grows."""
+    await enter(page, demo)
+    await ask(page, TRAIN)
+    some = await speaking(page)
+    assert answer_to(TRAIN) != some
+    assert answer_to(TRAIN).startswith(some)
+    assert answer_to(TRAIN) == await complete(page)
+    await expect(page.locator(".user")).to_have_text(TRAIN)
+    await expect(page.locator(".tool .outcome")).to_have_text("53.39")
+
+
+async def test_a_reload_in_the_middle_goes_on_where_it_was(page: Page, demo: Demo) -> None:
+    """What was written before is there at once, and the rest follows."""
+    await enter(page, demo)
+    await ask(page, TRAIN)
+    before = await speaking(page)
+    await page.reload()
+    after = await speaking(page, len(before.split()))
+    assert after.startswith(before)
+    assert answer_to(TRAIN) != after, "the answer was over before the reload: this test saw nothing"
+    assert answer_to(TRAIN) == await complete(page)
+
+
+async def test_two_tabs_move_together(page: Page, demo: Demo) -> None:
+    """What one tab asks, both show, while it is written."""
+    await enter(page, demo)
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await live(other)
+    await ask(other, TRAIN)
+    await expect(page.locator(".user")).to_have_text(TRAIN)
+    here, there = await speaking(page), await speaking(other)
+    assert answer_to(TRAIN).startswith(here)
+    assert answer_to(TRAIN).startswith(there)
+    assert abs(len(here.split()) - len(there.split())) < 20
+    assert answer_to(TRAIN) == await complete(page) == await complete(other)
+
+
+@pytest.mark.parametrize("part", ["the service", "Restate", "the agent", "the page"])
+async def test_an_answer_is_complete_and_right_when_a_part_is_killed(page: Page, demo: Demo, part: str) -> None:
+    """Kill -9 while it talks; the part comes back, and so does the answer, each word once."""
+    prompt = f"Tell me about durable words, and do not mind that {part} will be killed."
+    await enter(page, demo)
+    await ask(page, prompt)
+    await speaking(page)
+    await demo.kill(part)
+    assert answer_to(prompt) != await written(page), "the answer was over before the kill: this test saw nothing"
+    if part in ("the service", "the page"):
+        await expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+    await demo.revived(part)
+    assert answer_to(prompt) == await complete(page)
+    await live(page)
+    await page.reload()
+    await live(page)
+    assert answer_to(prompt) == await complete(page)
+
+
+async def test_a_retried_step_visibly_replaces_its_words(page: Page, demo: Demo) -> None:
+    """The words of the failed attempt are struck out, give way to the new ones, and do not return with a reload."""
+    await enter(page, demo)
+    await ask(page, "/fail, please")
+    assert plain(model.FAIL_FIRST).startswith(await speaking(page))
+    struck = page.locator("del.gone")
+    await expect(struck).to_be_visible(timeout=PATIENCE_MS)
+    assert plain(model.FAIL_FIRST) == " ".join((await struck.inner_text()).split())
+    assert "line-through" in await struck.evaluate("(element) => getComputedStyle(element).textDecoration")
+    assert plain(model.FAIL_THEN) == await complete(page)
+    await expect(struck).to_have_count(0)
+    await page.reload()
+    assert plain(model.FAIL_THEN) == await complete(page)
+    await expect(page.locator(".retried")).to_contain_text("Attempt 2")
+    await expect(struck).to_have_count(0)
+
+
+async def test_a_prompt_that_was_sent_while_restate_was_down_is_answered_once(page: Page, demo: Demo) -> None:
+    """The page keeps trying under the turn's name."""
+    await enter(page, demo)
+    await demo.kill("Restate")
+    await ask(page, "Are you there?")
+    await expect(page.locator(".state")).to_have_text("Not sent yet, trying again")
+    assert answer_to("Are you there?") == await complete(page)
+    await page.reload()
+    assert answer_to("Are you there?") == await complete(page)
+    await expect(page.locator(".turn")).to_have_count(1)
+
+
+async def test_the_keyboard_is_enough(page: Page, demo: Demo) -> None:
+    """Tab reaches what can be done, in order, and the focus can be seen; Shift+Enter starts a line."""
+    await enter(page, demo)
+    await expect(page.locator("#welcome")).to_be_visible()
+    await expect(page.get_by_label("Your prompt")).to_be_focused()
+    reached = []
+    for _ in range(6):
+        await page.keyboard.press("Shift+Tab")
+        reached.append(
+            await page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()")
+        )
+        assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    ideas = await page.locator(".idea").all_inner_texts()
+    assert [*reversed(ideas), "New chat", "Switch between light and dark", "Skip to the prompt"] == reached
+    while await page.evaluate("document.activeElement.textContent") != TRAIN:
+        await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    assert answer_to(TRAIN) == await complete(page)
+    await expect(page.get_by_label("Your prompt")).to_be_focused()
+    await page.keyboard.type("one")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type("two")
+    await expect(page.get_by_label("Your prompt")).to_have_value("one\ntwo")
+
+
+async def test_a_screen_reader_hears_sentences_and_no_history(page: Page, demo: Demo) -> None:
+    """A polite live log gets whole sentences as they are done; a reload does not read everything again."""
+    await enter(page, demo)
+    spoken = page.get_by_role("log")
+    await expect(spoken).to_have_attribute("aria-live", "polite")
+    await expect(page.locator("#welcome")).to_be_visible()
+    await ask(page, TRAIN)
+    await complete(page)
+    sentences = await spoken.locator("p").all_inner_texts()
+    assert f"Prompt: {TRAIN}" == sentences[0]
+    assert "At a steady 300 km/h, without stops, a train would reach the Moon after 53 days." in map(
+        str.strip, sentences
+    )
+    await page.reload()
+    await complete(page)
+    await expect(spoken.locator("p")).to_have_count(0)
+
+
+CONTRAST = """(pairs) => {
+  const luminance = (colour) => {
+    const canvas = document.createElement("canvas").getContext("2d");
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const part = (value) => ((value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    const [red, green, blue] = canvas.getImageData(0, 0, 1, 1).data;
+    return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
+  };
+  const probe = document.body.appendChild(document.createElement("i"));
+  const found = pairs.map(([text, ground]) => {
+    probe.style.color = `var(--${text})`;
+    probe.style.backgroundColor = `var(--${ground})`;
+    const style = getComputedStyle(probe);
+    const [light, dark] = [luminance(style.color), luminance(style.backgroundColor)].sort((a, b) => b - a);
+    return [text, ground, (light + 0.05) / (dark + 0.05)];
+  });
+  probe.remove();
+  return found;
+}"""
+PAIRS = [
+    ("ink", "ground"), ("ink", "raised"), ("ink", "sunken"), ("soft", "ground"), ("soft", "raised"), ("soft", "sunken"),
+    ("accent", "tint"), ("accent", "ground"), ("on-accent", "accent"), ("warn", "warn-tint"), ("bad", "ground"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_text_can_be_read(browser: Browser, demo: Demo, scheme: str) -> None:
+    """Light and dark follow the system, and each text has a contrast of 4.5 to 1 or more (WCAG 2.2, AA)."""
+    context = await browser.new_context(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
+    page = await context.new_page()
+    await enter(page, demo)
+    light = await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(251, 250, 248)"
+    assert (scheme == "light") == light
+    found = await page.evaluate(CONTRAST, PAIRS)
+    assert [pair for pair in found if pair[2] < 4.5] == []
+    await page.get_by_role("button", name="Switch between light and dark").click()
+    await page.reload()
+    assert await page.evaluate("document.documentElement.dataset.theme") == ("light" if scheme == "dark" else "dark")
+    await context.close()
+
+
+async def test_it_fits_a_phone(browser: Browser, demo: Demo) -> None:
+    """On 320 pixels nothing is cut off or scrolls sideways, and every target is large enough for a finger."""
+    context = await browser.new_context(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
+    page = await context.new_page()
+    await enter(page, demo)
+    await ask(page, TRAIN)
+    await complete(page)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+    for target in await page.locator("button:visible, a.quiet:visible, summary:visible").all():
+        box = await target.bounding_box()
+        assert box is not None
+        assert box["height"] >= 36, await target.evaluate("(element) => element.outerHTML")
+    await context.close()
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process."""
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+    """After one Ctrl-C no part is left, and the exit is clean."""
+    demo = await Demo(tmp_path).start()
+    pids = [demo.pid(part) for part in ("the service", "Restate", "the agent")]
+    assert await demo.stop() == 0, demo.output
+    assert [pid for pid in pids if exists(pid)] == []
+
+
+async def test_a_picture_of_it(browser: Browser, demo: Demo, tmp_path: Path) -> None:
+    """The README's picture: two readers of one chat, a desktop in light and a phone in dark, while it talks."""
+    picture = Path(os.environ.get("CHAT_SCREENSHOT") or tmp_path / "chat.png")
+    desk = await browser.new_context(viewport={"width": 800, "height": 800}, color_scheme="light")
+    phone = await browser.new_context(viewport={"width": 380, "height": 800}, color_scheme="dark")
+    wide, narrow = await desk.new_page(), await phone.new_page()
+    await enter(wide, demo)
+    await narrow.goto(wide.url)
+    await live(narrow)
+    await ask(wide, TRAIN)
+    await complete(wide)
+    await ask(wide, "/fail What happens when a step breaks?")
+    for page in (wide, narrow):
+        await expect(page.locator("del.gone")).to_be_visible(timeout=PATIENCE_MS)
+    await speaking(wide, 14)
+    await speaking(narrow, 14)
+    shots = [await wide.screenshot(), await narrow.screenshot()]
+    assert all(shots)
+    assert len(await compose(browser, shots, picture)) < 200_000
+    await desk.close()
+    await phone.close()
+
+
+COMPOSITION = """<!doctype html><style>
+  body {{ margin: 0; height: 880px; background: #dfe9e6; }}
+  img {{ position: absolute; top: 40px; display: block; height: 800px; }}
+  img:first-child {{ left: 40px; border-radius: 14px; box-shadow: 0 0 0 1px #0000001a, 0 2px 8px #0000001f; }}
+  img:last-child {{ right: 47px; border-radius: 34px; box-shadow: 0 0 0 7px #0b0c0e, 0 0 0 8px #3a3d44; }}
+</style><img src="{}"><img src="{}">"""
+
+
+async def compose(browser: Browser, shots: list[bytes], picture: Path) -> bytes:
+    """Put the two screenshots into one picture, and return it."""
+    context = await browser.new_context(viewport={"width": 1320, "height": 880}, device_scale_factor=1)
+    page = await context.new_page()
+    sources = [f"data:image/png;base64,{b64encode(shot).decode()}" for shot in shots]
+    await page.set_content(COMPOSITION.format(*sources))
+    await page.wait_for_function("[...document.images].every((image) => image.complete)")
+    made = await page.screenshot(path=picture)
+    await context.close()
+    return made

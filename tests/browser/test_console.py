@@ -1,0 +1,225 @@
+"""The operators' page in a browser: what a topic says, why something is refused, and this process's figures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+from playwright.async_api import Page, expect
+
+from harness import Service, call, get, publish, restate_server, topic_name, until
+from restate_pubsub.dev import RestateServer
+
+PATHS = ("/console", "/console/", "/console/console.js", "/console/figures")
+
+
+@pytest.fixture(scope="module")
+async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
+    """Return a running Restate server."""
+    server = restate_server(tmp_path_factory.mktemp("restate"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(scope="module")
+async def service(restate: RestateServer) -> AsyncIterator[Service]:
+    """Return a service with the console and the door."""
+    service = Service(
+        restate,
+        PUBSUB_CONSOLE="true",
+        PUBSUB_PUBLISH_ENABLED="true",
+        PUBSUB_RETRY="300ms",
+        PUBSUB_DRAIN_TIMEOUT="2s",
+    )
+    yield await service.start()
+    await service.stop()
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return a fresh topic, with a slash and a space."""
+    return f"{topic_name('console')}/a b"
+
+
+async def follow(page: Page, service: Service, topic: str, offset: str = "0") -> None:
+    """Open the page, and follow a topic by its form."""
+    await page.goto(f"{service.url}/console")
+    await page.get_by_label("Topic", exact=True).fill(topic)
+    await page.get_by_label("From").fill(offset)
+    await page.get_by_role("button", name="Follow").click()
+
+
+async def rows(page: Page, count: int) -> list[list[str]]:
+    """Wait for so many rows, and return their ids, events and data."""
+    await expect(page.locator("#rows tr")).to_have_count(count)
+    found: list[list[str]] = await page.evaluate(
+        """() => [...document.querySelectorAll("#rows tr")]
+            .map((row) => [...row.cells].slice(0, 3).map((cell) => cell.textContent))"""
+    )
+    return found
+
+
+async def test_without_the_setting_there_is_no_console(restate: RestateServer) -> None:
+    """Off by default: every path is a 404."""
+    service = await Service(restate).start(register=False)
+    assert [404] * len(PATHS) == [(await get(service.url + path))[0] for path in PATHS]
+    await service.stop()
+
+
+async def test_a_topic_is_followed_from_any_offset(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """Ids, names and data as they are in the stream; what is published later follows."""
+    await publish(restate, topic, 1, {"two": 2})
+    await call(restate, topic, "append", {"messages": [{"data": "3", "event": "token"}]})
+    await follow(page, service, topic, "1")
+    assert await rows(page, 2) == [["2", "", '{"two":2}'], ["3", "token", '"3"']]
+    await publish(restate, topic, "live")
+    assert (await rows(page, 3))[-1] == ["4", "", '"live"']
+    await expect(page.locator("#stream")).to_contain_text("Live")
+    await expect(page.locator("#count")).to_have_text("3 events")
+    await follow(page, service, topic, "-1")
+    assert await rows(page, 1) == [["4", "", '"live"']]
+    await follow(page, service, topic, "latest")
+    await expect(page.locator("#stream")).to_contain_text("Live")
+    await publish(restate, topic, "newest")
+    assert await rows(page, 1) == [["5", "", '"newest"']]
+
+
+async def test_a_link_names_the_topic(page: Page, restate: RestateServer, service: Service, topic: str) -> None:
+    """The address of a followed topic can be given to a colleague."""
+    await publish(restate, topic, "here")
+    await page.goto(f"{service.url}/console/#{urlencode({'topic': topic, 'offset': '0'})}")
+    assert await rows(page, 1) == [["1", "", '"here"']]
+    await page.reload()
+    assert await rows(page, 1) == [["1", "", '"here"']]
+
+
+async def test_resets_and_the_end_are_shown(page: Page, restate: RestateServer, service: Service, topic: str) -> None:
+    """Both stand out, and at the end of a closed topic the page stops by itself."""
+    await publish(restate, topic, 1, 2, 3)
+    await call(restate, topic, "truncate", 2)
+    await call(restate, topic, "close")
+    await follow(page, service, topic)
+    assert await rows(page, 3) == [
+        ["2", "reset", '{"requested":0,"head":2,"tail":3}'],
+        ["3", "", "3"],
+        ["3", "end", '{"nextOffset":3}'],
+    ]
+    await expect(page.locator("#stream")).to_contain_text("The topic is closed, and everything was read")
+    await expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    assert await page.locator("tr.reset").count() == await page.locator("tr.end").count() == 1
+
+
+async def test_a_refusal_is_shown_with_its_reason(page: Page, service: Service, topic: str) -> None:
+    """The problem document's own words."""
+    await follow(page, service, topic, "yesterday")
+    await expect(page.locator("#stream")).to_contain_text("Refused (400): offset 'yesterday' is not an offset")
+
+
+async def test_a_restart_of_the_service_loses_and_repeats_nothing(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """It goes on at the last id, and says meanwhile that it reconnects."""
+    await publish(restate, topic, 1)
+    await follow(page, service, topic)
+    await rows(page, 1)
+    await service.kill()
+    await expect(page.locator("#stream")).to_contain_text("Reconnecting")
+    await expect(page.locator("#process")).to_contain_text("does not answer")
+    await service.start(register=False)
+    await publish(restate, topic, 2)
+    assert await rows(page, 2) == [["1", "", "1"], ["2", "", "2"]]
+    await expect(page.locator("#process")).to_have_attribute("data-state", "good")
+
+
+async def test_stop_stops(page: Page, restate: RestateServer, service: Service, topic: str) -> None:
+    """The stream is closed, here and in the service."""
+    await follow(page, service, topic)
+    await expect(page.locator("#stream")).to_contain_text("Live")
+    before = await service.metric("restate_pubsub_streams")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#stream")).to_contain_text("Stopped")
+
+    async def one_less() -> bool:
+        return await service.metric("restate_pubsub_streams") == before - 1
+
+    await until(one_less, "the stream to end")
+    await publish(restate, topic, "unseen")
+    await rows(page, 0)
+
+
+async def test_a_message_is_published(page: Page, service: Service, topic: str) -> None:
+    """What is typed arrives on the stream; what the door refuses is told."""
+    await follow(page, service, topic)
+    await page.get_by_label("Message, as JSON").fill('{"from": "console"}')
+    await page.get_by_role("button", name="Publish").click()
+    assert await rows(page, 1) == [["1", "", '{"from":"console"}']]
+    await expect(page.locator("#published")).to_have_text(f"Published to {topic} at offset 0")
+    await page.get_by_label("Message, as JSON").fill("{nonsense")
+    await page.get_by_role("button", name="Publish").click()
+    await expect(page.locator("#published")).to_contain_text("Refused (400)")
+
+
+async def test_publishing_is_offered_only_where_it_is_possible(page: Page, restate: RestateServer) -> None:
+    """Without the door there is no form."""
+    service = await Service(restate, PUBSUB_CONSOLE="true").start(register=False)
+    await page.goto(f"{service.url}/console")
+    await expect(page.locator("#replica")).not_to_be_empty()
+    await expect(page.get_by_role("button", name="Publish")).to_be_hidden()
+    await service.stop()
+
+
+async def test_the_figures_are_this_process_s(page: Page, restate: RestateServer, service: Service, topic: str) -> None:
+    """Streams, topics and lag; each topic with its readers, bounds and slowest reader."""
+    await follow(page, service, topic)
+    await publish(restate, topic, 1, 2)
+    await rows(page, 2)
+    await page.get_by_text("Topics that are read here").click()
+    row = page.locator("#topics tbody tr", has_text=topic)
+    await expect(row.locator("td").nth(3)).to_have_text("2")
+    assert [topic, "1", "0", "2", "0"] == (await row.locator("td").all_inner_texts())[:5]
+    assert int(await page.locator("#streams").inner_text()) >= 1
+    await expect(page.locator("#lag-50")).to_contain_text("ms")
+    await expect(page.locator("#all tbody")).to_contain_text("pulls_total.timeout")
+    await page.get_by_label("Topic", exact=True).fill("")
+    await row.get_by_role("button").click()
+    await expect(page.get_by_label("Topic", exact=True)).to_have_value(topic)
+    await rows(page, 2)
+
+
+async def test_a_long_topic_is_shown_by_its_end(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """5,000 messages are counted, and the last thousand are there."""
+    await call(restate, topic, "append", {"messages": [{"data": at} for at in range(5000)]})
+    await follow(page, service, topic)
+    await expect(page.locator("#count")).to_have_text("5,000 events")
+    found = await rows(page, 1000)
+    assert [found[0], found[-1]] == [["4001", "", "4000"], ["5000", "", "4999"]]
+
+
+async def test_the_page_talks_to_nobody_else_and_runs_nothing_that_is_published(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """Markup in a message is text; a strict policy forbids all but the page's own files, and is not violated."""
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    await publish(restate, topic, "<img src=x onerror=alert(1)><script>alert(2)</script>")
+    await follow(page, service, topic)
+    assert await rows(page, 1) == [["1", "", '"<img src=x onerror=alert(1)><script>alert(2)</script>"']]
+    assert await page.locator("#rows :is(img, script)").count() == 0
+    assert [
+        url for url in asked if not url.startswith((f"{service.url}/console", f"{service.url}/pubsub/", "data:"))
+    ] == []
+    assert said == []
+    async with aiohttp.ClientSession() as session, session.get(f"{service.url}/console/") as response:
+        policy = response.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy

@@ -1,0 +1,107 @@
+"""Render the chart with Helm's own library, and look into what comes out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import helm_python
+import yaml
+
+from harness import ROOT
+
+CHART = ROOT / "helm" / "restate-pubsub"
+RELEASE, NAMESPACE = "live", "apps"
+CI = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))}
+
+Manifest = dict[str, Any]
+
+
+@functools.cache
+def chart() -> helm_python.Chart:
+    """Return the loaded chart."""
+    return helm_python.Chart.load(CHART)
+
+
+def ci_values(name: str) -> dict[str, Any]:
+    """Return one of the chart's own values files."""
+    return yaml.safe_load(CI[name].read_text()) or {}
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each template gives, by its path below `templates`."""
+    rendered = chart().render(dict(values), name=RELEASE, namespace=NAMESPACE)
+    return {path.split("/templates/")[1]: text for path, text in rendered.items()}
+
+
+def render(values: Mapping[str, Any]) -> list[Manifest]:
+    """Return all manifests."""
+    return [
+        manifest
+        for path, text in texts(values).items()
+        if path.endswith(".yaml")
+        for manifest in yaml.safe_load_all(text)
+        if manifest
+    ]
+
+
+def refusal(values: Mapping[str, Any]) -> str:
+    """Return why Helm does not render these values."""
+    try:
+        texts(values)
+    except helm_python.HelmError as error:
+        return str(error)
+    return ""
+
+
+def of(manifests: list[Manifest], kind: str, suffix: str = "") -> Manifest:
+    """Return the one manifest of a kind, or of a kind and the end of its name."""
+    found = [each for each in manifests if each["kind"] == kind and each["metadata"]["name"].endswith(suffix)]
+    assert len(found) == 1, [each["metadata"]["name"] for each in found]
+    return found[0]
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    """Yield the kind that makes each pod, and the pod's template."""
+    for manifest in manifests:
+        if manifest["kind"] == "Pod":
+            yield "Pod", manifest
+        elif "template" in manifest.get("spec", {}):
+            yield manifest["kind"], manifest["spec"]["template"]
+
+
+def environment(manifests: list[Manifest], pod: Manifest) -> dict[str, str]:
+    """Return the environment that the pod's container would get; a secret from elsewhere is its reference."""
+    (container,) = pod["spec"]["containers"]
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        if "configMapRef" in source:
+            (config,) = [
+                each
+                for each in manifests
+                if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["configMapRef"]["name"]
+            ]
+            found |= config["data"]
+        else:
+            found |= of(manifests, "Secret", source["secretRef"]["name"])["stringData"]
+    for each in container.get("env", ()):
+        found[each["name"]] = each.get("value", str(each.get("valueFrom")))
+    return found
+
+
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` changed by `over`, map by map, as Helm merges values files."""
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = deep_merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def single(path: str, value: Any) -> dict[str, Any]:
+    """Return values with one of them set: `single("a.b", 1)` is `{"a": {"b": 1}}`."""
+    values: Any = value
+    for key in reversed(path.split(".")):
+        values = {key: values}
+    return dict(values)

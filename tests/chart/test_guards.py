@@ -1,0 +1,122 @@
+"""Values that cannot work are refused with a sentence; values that are no values at all, by the schema."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from chart.charts import CHART, ci_values, deep_merge, refusal, single
+
+OPERATOR = {"restate": {"operator": {"enabled": True, "register": {"cluster": "a"}}}}
+CLOUD = ci_values("cloud")
+PEERS = {"networkPolicy": {"enabled": True, "from": {"gateway": [{"podSelector": {}}]}}}
+
+GUARDS: dict[str, dict[str, Any]] = {
+    "restate.operator.register names 0 places": single("restate.operator.enabled", value=True),
+    "restate.operator.register names 2 places": deep_merge(OPERATOR, single("restate.operator.register.cloud", "b")),
+    "registration.url and registration.force have no effect": deep_merge(
+        OPERATOR, single("registration.force", value=True)
+    ),
+    "which needs a token: set existingSecrets.RESTATE_AUTH_TOKEN": {
+        key: value for key, value in CLOUD.items() if key != "existingSecrets"
+    },
+    "which calls the object from outside: set restate.identityKeys": deep_merge(
+        CLOUD, single("restate.identityKeys", [])
+    ),
+    "which cannot reach a Service in this cluster: set registration.url": deep_merge(
+        CLOUD, single("registration.url", "")
+    ),
+    "RESTATE_AUTH_TOKEN is in secrets and in existingSecrets": deep_merge(
+        CLOUD, {"secrets": {"RESTATE_AUTH_TOKEN": "a"}}
+    ),
+    "extraEnv has PUBSUB_HEARTBEAT, which is a setting": {"extraEnv": [{"name": "PUBSUB_HEARTBEAT", "value": "1s"}]},
+    "settings.PUBSUB_SSE_PATH (/restate/x) and settings.PUBSUB_RESTATE_PATH (/restate) overlap": {
+        "settings": {"PUBSUB_SSE_PATH": "/restate/x"}
+    },
+    "terminationGracePeriodSeconds is 25, but stopping takes up to 25 seconds": single(
+        "terminationGracePeriodSeconds", 25
+    ),
+    "strategy.rollingUpdate has neither maxSurge nor maxUnavailable": single("strategy.rollingUpdate.maxSurge", 0),
+    "service.nodePort needs service.type NodePort or LoadBalancer": single("service.nodePort", 30080),
+    "ingress.enabled needs ingress.hosts": single("ingress.enabled", value=True),
+    "httpRoute.enabled needs httpRoute.parentRefs": single("httpRoute.enabled", value=True),
+    "autoscaling.minReplicas (11) is above autoscaling.maxReplicas (10)": {
+        "autoscaling": {"enabled": True, "minReplicas": 11}
+    },
+    "autoscaling.enabled needs something to look at": {
+        "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}
+    },
+    "is a part of resources.requests.cpu": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+    "podDisruptionBudget.enabled needs maxUnavailable or minAvailable": single(
+        "podDisruptionBudget.maxUnavailable", None
+    ),
+    "podDisruptionBudget.maxUnavailable is 0": single("podDisruptionBudget.maxUnavailable", 0),
+    "podDisruptionBudget.minAvailable (2) keeps every one of 2 pods": single("podDisruptionBudget.minAvailable", 2),
+    "networkPolicy.from.restate is empty": deep_merge(PEERS, single("networkPolicy.from.restate", [])),
+    "networkPolicy.from.gateway is empty": single("networkPolicy.enabled", value=True),
+    "networkPolicy.from.prometheus is empty": deep_merge(PEERS, single("serviceMonitor.enabled", value=True)),
+}
+
+
+@pytest.mark.parametrize(("sentence", "values"), GUARDS.items(), ids=GUARDS)
+def test_what_cannot_work_is_refused_with_a_sentence(sentence: str, values: dict[str, Any]) -> None:
+    """It names the values and says what to do."""
+    said = refusal(values)
+    assert sentence in said
+    assert "values don't meet" not in said
+
+
+def test_every_guard_is_tested() -> None:
+    """As many `fail`s in the template as sentences above, two of which are one."""
+    written = len(re.findall(r"\{\{- fail ", (CHART / "templates" / "_guards.tpl").read_text()))
+    assert written == len(GUARDS) - 1
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown value": ({"replicas": 3}, "additional properties 'replicas' not allowed"),
+    "an unknown value deep down": (
+        single("restate.operator.cluster", "a"),
+        "additional properties 'cluster' not allowed",
+    ),
+    "an unknown setting": ({"settings": {"PUBSUB_HEARTBEATS": "1s"}}, "additional properties 'PUBSUB_HEARTBEATS' not"),
+    "a setting that the chart decides": ({"settings": {"PUBSUB_BIND": "0.0.0.0:80"}}, "'PUBSUB_BIND' not allowed"),
+    "a secret among the settings": ({"settings": {"RESTATE_AUTH_TOKEN": "a"}}, "'RESTATE_AUTH_TOKEN' not allowed"),
+    "a setting among the secrets": ({"secrets": {"PUBSUB_HEARTBEAT": "a"}}, "'PUBSUB_HEARTBEAT' not allowed"),
+    "no duration": ({"settings": {"PUBSUB_HEARTBEAT": "soon"}}, "/settings/PUBSUB_HEARTBEAT"),
+    "no size": ({"settings": {"PUBSUB_RING_BYTES": "4 parsecs"}}, "/settings/PUBSUB_RING_BYTES"),
+    "no path": ({"settings": {"PUBSUB_SSE_PATH": "pubsub"}}, "/settings/PUBSUB_SSE_PATH"),
+    "no level": ({"settings": {"PUBSUB_LOG_LEVEL": "loud"}}, "/settings/PUBSUB_LOG_LEVEL"),
+    "no URL": (single("restate.adminUrl", "restate:9070"), "/restate/adminUrl"),
+    "no identity key": (single("restate.identityKeys", ["abc"]), "/restate/identityKeys/0"),
+    "a secret without a key": ({"existingSecrets": {"RESTATE_AUTH_TOKEN": {"name": "a"}}}, "missing property 'key'"),
+    "a service without a namespace": (
+        single("restate.operator.register.service", {"name": "restate"}),
+        "missing property 'namespace'",
+    ),
+    "no service type": (single("service.type", "ExternalName"), "/service/type"),
+    "a word for a number": (single("replicaCount", "two"), "/replicaCount"),
+    "a number for a label": (single("podLabels", {"a": 1}), "/podLabels/a"),
+    "a word for a switch": (single("ingress.enabled", "yes"), "/ingress/enabled"),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_the_schema_refuses_what_is_no_value(values: dict[str, Any], sentence: str) -> None:
+    """It names the place."""
+    assert sentence in refusal(values)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PUBSUB_HEARTBEAT": "1.5s", "PUBSUB_RETRY": 2, "PUBSUB_FEED_LINGER": "0"},
+        {"PUBSUB_RING_BYTES": "4MiB", "PUBSUB_MESSAGE_MAX_BYTES": 65536},
+        {"PUBSUB_RETAIN_MESSAGES": 1000, "PUBSUB_RETAIN_IDLE": "7d"},
+        {"PUBSUB_LOG_LEVEL": "debug", "PUBSUB_LOG_FORMAT": "console"},
+    ],
+)
+def test_the_schema_accepts_what_the_service_accepts(given: dict[str, Any]) -> None:
+    """With and without units."""
+    assert refusal({"settings": given}) == ""

