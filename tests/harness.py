@@ -34,11 +34,11 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def restate_server(folder: Path, **env: str) -> RestateServer:
+def restate_server(folder: Path, node: str = "pubsub-test", **env: str) -> RestateServer:
     """Return a Restate server on free ports; not started."""
     memory = {"RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "256MB"}
     return RestateServer(
-        folder, ingress_port=free_port(), admin_port=free_port(), node_port=free_port(), env=memory | env
+        folder, ingress_port=free_port(), admin_port=free_port(), node_port=free_port(), node=node, env=memory | env
     )
 
 

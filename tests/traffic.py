@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -157,10 +158,11 @@ class ResumingReader:
     It fails where a browser would give up (any status but 200 and 204), and where an id is not the last one + 1.
     """
 
-    def __init__(self, url: str, *, start: int = 0) -> None:
-        """Read `url` from its `start` on; `run` does it."""
+    def __init__(self, url: str, *, start: int = 0, buffer: int | None = None) -> None:
+        """Read `url` from its `start` on; `run` does it. `buffer` bytes are what its socket takes unread."""
         self.url = url
         self.start = start
+        self._buffer = buffer
         self.messages: list[Arrived] = []
         self.connects = 0
         self.ends: list[float] = []
@@ -180,8 +182,8 @@ class ResumingReader:
     async def run(self) -> None:
         """Read until cancelled, the topic's end, or a status that ends an `EventSource`."""
         timeout = aiohttp.ClientTimeout(total=None)
-        # A small buffer: what a reader that takes nothing has not taken should not wait on this side.
-        async with aiohttp.ClientSession(timeout=timeout, read_bufsize=2**14) as session:
+        connector = aiohttp.TCPConnector(socket_factory=self._socket)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=2**14) as session:
             while True:
                 headers = {"accept": "text/event-stream"}
                 if self._last_id:
@@ -198,11 +200,19 @@ class ResumingReader:
                 self.ends.append(time.monotonic())
                 await asyncio.sleep(self._retry)
 
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        sock = socket.socket(family, kind, protocol)
+        if self._buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
+        return sock
+
     async def _read(self, stream: Stream) -> None:
         try:
             while True:
                 await self.reading.wait()
                 self._take(await stream.next(3600))
+                stream.raw = b""  # of no use here, and it would grow
         finally:
             if stream.retry is not None:
                 self._retry = stream.retry / 1000
@@ -234,9 +244,9 @@ class ResumingReader:
 
 
 @contextlib.asynccontextmanager
-async def reading(urls: Iterable[str]) -> AsyncIterator[list[ResumingReader]]:
+async def reading(urls: Iterable[str], *, buffer: int | None = None) -> AsyncIterator[list[ResumingReader]]:
     """Run one resuming reader for each URL; all have connected once when the block begins."""
-    readers = [ResumingReader(url) for url in urls]
+    readers = [ResumingReader(url, buffer=buffer) for url in urls]
     tasks = [asyncio.create_task(reader.run()) for reader in readers]
     try:
         await until(lambda: all(reader.connects for reader in readers), "all readers to connect")

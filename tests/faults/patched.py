@@ -18,6 +18,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def report() -> None:
         "tasks": len(asyncio.all_tasks()),
         "readers": sum(isinstance(thing, Reader) for thing in gc.get_objects()),
         "kilobytes": resident,
+        "at": time.monotonic(),
     }
     part = Path(f"{HOLDS}.part")
     part.write_text(json.dumps(held), encoding="ascii")
