@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The image of restate-pubsub: build it with `make image`.
 #
 # Two stages on one base: the first installs what requirements.lock names, each file checked against its hash, into a

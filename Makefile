@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-image generate chart check format image lock bench clean
+.PHONY: help run demo screenshot test test-unit test-image generate chart check format image audit lock bench clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,9 +39,9 @@ test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, ch
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py
 
-chart: generate ## Lint the chart and pack it into dist/
+chart: generate ## Pack the chart into dist/
 	@mkdir -p dist
-	@$(BIN)/python -c 'import sys, helm_python as helm; found = helm.lint("helm/restate-pubsub"); print(found); print(helm.package("helm/restate-pubsub", "dist"))'
+	@$(BIN)/python -c 'import helm_python; print(helm_python.package("helm/restate-pubsub", destination="dist"))'
 
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit
@@ -67,6 +67,11 @@ image: ## The container image, with docker, podman or buildah (IMAGE=name:tag PY
 test-image: $(VENV)/.done $(NODE_MODULES) ## Build the image and run it, read-only, beside a real Restate
 	@built=$$(STAND_IN_BASE=1 tests/image/build localhost/restate-pubsub:test) && TEST_IMAGE="$$built" $(BIN)/pytest -s tests/image
 
+# checkov has dozens of dependencies that nothing else here needs, so it lives by itself.
+audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfile
+	@test -x .audit/bin/checkov || { $(PYTHON) -m venv .audit && .audit/bin/pip install -q --disable-pip-version-check checkov==3.3.30; }
+	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
+
 lock: ## Pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile -q pyproject.toml $(LOCK_OPTIONS) -o requirements.lock
 	uv pip compile -q pyproject.toml --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
@@ -76,4 +81,4 @@ lock: ## Pin anew what pyproject.toml asks for (needs uv)
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) node_modules .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .audit node_modules .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

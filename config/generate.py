@@ -54,8 +54,12 @@ def setting_schema(field: FieldInfo) -> dict[str, Any]:
     """Return what the chart accepts for a setting."""
     kind = settings.kind(field)
     words = re.split(r", | or ", kind)
-    accepted = [{"enum": words}] if len(words) > 1 and all(re.fullmatch("[a-z]+", word) for word in words) else None
-    accepted = accepted or KINDS.get(kind, ANYTHING)
+    if set(words) == {"true", "false"}:
+        accepted = KINDS["boolean"]
+    elif len(words) > 1 and all(re.fullmatch("[a-z0-9]+", word) for word in words):
+        accepted = [{"enum": words}]
+    else:
+        accepted = KINDS.get(kind, ANYTHING)
     about = ", ".join(part for part in (kind, settings.rule(field)) if part)
     return {
         "description": f"{field.description} ({about})",

@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -103,13 +103,15 @@ class Service:
             except (aiohttp.ClientError, OSError, TimeoutError):
                 return False
 
-    async def command(self, *words: str, stdin: bytes = b"", **env: str) -> tuple[int, str]:
+    async def command(
+        self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, **settings: str
+    ) -> tuple[int, str]:
         """Run the command with this service's settings; return its exit code and all it printed."""
         process = await asyncio.create_subprocess_exec(
             self.python,
             *self.program,
             *words,
-            env=self.env | env,
+            env=self.env | dict(env or {}) | settings,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -103,6 +103,9 @@ def free(port: int) -> bool:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="A chat you can watch: everything it needs, on this machine.")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the page's address; 0.0.0.0 lets a phone in (default 127.0.0.1)"
+    )
     parser.add_argument("--port", type=int, default=8000, help="the page (default 8000)")
     parser.add_argument("--ingress-port", type=int, default=8080, help="Restate's ingress (default 8080)")
     parser.add_argument("--admin-port", type=int, default=9070, help="Restate's admin API (default 9070)")
@@ -155,7 +158,7 @@ async def main() -> int:
         folder / "page.log",
         RESTATE_INGRESS_URL=ingress,
         CHAT_PUBSUB_URL=service_url,
-        CHAT_BIND=f"127.0.0.1:{given.port}",
+        CHAT_BIND=f"{given.host}:{given.port}",
     )
 
     async def run() -> None:

@@ -11,21 +11,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import restate
+import structlog
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from restate_pubsub.admission import Admission, Quota
+from restate_pubsub.auth import guard_from, keys_from
 from restate_pubsub.client import PubsubClient, RetryPolicy
 from restate_pubsub.console import Console
+from restate_pubsub.cors import Cors
 from restate_pubsub.door import Door
+from restate_pubsub.doors import left_open
 from restate_pubsub.feed import FeedOptions
 from restate_pubsub.health import Health
 from restate_pubsub.hub import Hub
 from restate_pubsub.ingress import Ingress
+from restate_pubsub.jwks import KeySet
 from restate_pubsub.metrics import Metrics
+from restate_pubsub.origins import Origins
 from restate_pubsub.problems import problem
 from restate_pubsub.restate_source import RestateSource
 from restate_pubsub.routes import Routes
@@ -37,17 +45,10 @@ if TYPE_CHECKING:
     from restate_pubsub.settings import Settings
 
 
+log = structlog.stdlib.get_logger(__name__)
+
 DOOR_RETRY_SECONDS = 20.0
 """How long a publish over HTTP tries again while Restate is away, before its 503."""
-
-
-class TopicConvertor(PathConvertor):
-    """Starlette's `path`, which ends at a line feed, for names that may hold one."""
-
-    regex = r"[\s\S]*"
-
-
-register_url_convertor("topic", TopicConvertor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,18 @@ def create_object(settings: Settings, **options: Any) -> restate.VirtualObject:
     )
 
 
+def quota_of(settings: Settings) -> Quota:
+    """Return how much one process takes."""
+    return Quota(
+        streams=settings.max_streams,
+        streams_per_client=settings.max_streams_per_client,
+        streams_per_topic=settings.max_streams_per_topic,
+        stream_rate=settings.stream_rate,
+        stream_rate_per_client=settings.stream_rate_per_client,
+        publish_rate_per_client=settings.publish_rate_per_client,
+    )
+
+
 def create_service(settings: Settings) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan."""
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
@@ -93,25 +106,49 @@ def create_service(settings: Settings) -> Service:
     hub = Hub(
         RestateSource(ingress, replica),
         replica,
-        FeedOptions(pull_wait=settings.feed_pull_timeout, linger=settings.linger, ring_bytes=settings.ring_bytes),
+        FeedOptions(
+            pull_wait=settings.feed_pull_timeout,
+            linger=settings.linger,
+            ring_bytes=settings.ring_bytes,
+            rings_bytes=settings.rings_max_bytes,
+        ),
         metrics,
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
     pubsub = create_object(settings, local=hub, on_write=metrics.wrote)
     publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
     door = Door(publisher, limits) if settings.publish_enabled else None
-    routes = Routes(settings, hub=hub, health=health, metrics=metrics, limits=limits, door=door)
+    origins = Origins(settings.cors_origins)
+    keys = keys_from(settings)
+    routes = Routes(
+        settings,
+        hub=hub,
+        health=health,
+        metrics=metrics,
+        limits=limits,
+        door=door,
+        guard=None if keys is None else guard_from(settings, keys, origins.exact),
+        admission=Admission(quota_of(settings)),
+    )
+    middleware = []
+    if origins:
+        middleware.append(Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=metrics.refused))
 
     console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(health.watch())
+        if open_ := left_open(settings):
+            log.warning("open to anybody who can connect", open=open_)
+        tasks = [asyncio.create_task(health.watch())]
+        if isinstance(keys, KeySet):
+            tasks.append(asyncio.create_task(keys.watch()))
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await hub.close()
             await ingress.close()
 
@@ -123,14 +160,32 @@ def create_service(settings: Settings) -> Service:
             Route("/metrics", routes.metrics),
             *console,
             Mount(settings.restate_path, endpoint),
-            Route(f"{settings.sse_path}/{{topic:topic}}", routes.stream, methods=["GET"]),
-            Route(f"{settings.sse_path}/{{topic:topic}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
+            Route(f"{settings.sse_path}/{{topic:any}}", routes.stream, methods=["GET"]),
+            Route(f"{settings.sse_path}/{{topic:any}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],
+        middleware=middleware,
         lifespan=lifespan,
         exception_handlers={404: _not_found, 405: _not_allowed},
     )
     app.router.redirect_slashes = False
     return Service(app, hub, health)
+
+
+class _AnyText(Convertor[str]):
+    """Takes what Starlette's `path` takes, and line feeds: a topic may be any text."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+
+register_url_convertor("any", _AnyText())
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:

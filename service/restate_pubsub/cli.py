@@ -132,10 +132,15 @@ def register(url: str | None, *, force: bool, wait: str, await_rollout: bool) ->
 
 
 def _own_url(settings: Settings) -> str:
-    host, _, port = settings.bind[-1].rpartition(":")
+    # Of two addresses the first serves only the streams (`doors.py`); the last one always serves Restate.
+    return _url(settings.bind[-1]) + settings.restate_path
+
+
+def _url(bind: str) -> str:
+    host, _, port = bind.rpartition(":")
     if host in ("", "0.0.0.0", "[::]"):  # noqa: S104 - these are read, not bound
         host = "localhost"
-    return f"http://{host}:{port}{settings.restate_path}"
+    return f"http://{host}:{port}"
 
 
 async def _register(settings: Settings, url: str, *, force: bool, wait: float, manifest: str | None = None) -> None:
@@ -190,7 +195,7 @@ async def _dev(settings: Settings, base_dir: Path) -> None:
 
 
 def _say_what_to_try(settings: Settings) -> None:
-    here = _own_url(settings).removesuffix(settings.restate_path)
+    here = _url(settings.bind[0])
     click.echo(
         f"""
 Ready. Follow a topic in one terminal:
@@ -201,7 +206,7 @@ and write to it from another:
 
   curl {settings.ingress_url}/{settings.object_name}/demo/publish --json '{{"role":"user","content":"hi"}}'
 
-Restate's UI: {settings.admin_url}    metrics: {here}/metrics    Ctrl-C ends all of it.
+Restate's UI: {settings.admin_url}    metrics: {_url(settings.bind[-1])}/metrics    Ctrl-C ends all of it.
 """
     )
 

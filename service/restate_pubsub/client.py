@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 
 from restate_pubsub import wire
-from restate_pubsub.errors import InvalidRequest, PullTimeout, Unavailable
+from restate_pubsub.errors import CallFailed, InvalidRequest, PullTimeout, Unavailable
 from restate_pubsub.frames import HEARTBEAT, end_frame, message_frame
 from restate_pubsub.ingress import Ingress
 from restate_pubsub.json_text import dump, load
@@ -243,7 +243,10 @@ class PubsubClient:
                 answer = await self._ingress.call(topic, "pull", request, seconds=PULL_SECONDS + 10.0)
             except PullTimeout:
                 continue
-            except Unavailable:
+            except (Unavailable, CallFailed) as error:
+                # Restate kills a read that it could not run for some ten seconds, and answers 500.
+                if error.status < 500:
+                    raise
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 delay = min(delay * 2, self._retry.longest)
                 continue

@@ -4,6 +4,8 @@ PubsubError
 ├── InvalidRequest          400  a value breaks a rule; the message names both
 │   ├── InvalidMessage      400  not JSON, or JSON that no reader could take
 │   └── InvalidTopic        400  empty, too long, or not UTF-8
+├── Unauthorized            401  no token, or one that is not valid
+├── Forbidden               403  the token does not permit it, or a cookie alone would
 ├── NotEnabled              405  a door that is closed by a setting
 ├── UnsupportedType         415  a body that is neither JSON nor NDJSON
 ├── TooLarge                413  a message or a batch over its limit
@@ -13,6 +15,9 @@ PubsubError
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
 ├── CallFailed              4xx  any other answer of a handler that is final
+├── OverLimit                    a limit of this service; says when to try again
+│   ├── TooMany             429  one client's
+│   └── Busy                503  the process's, or a topic's
 ├── Unavailable             503  Restate or the object cannot be reached; trying again may help
 └── ConfigError                  a setting that cannot work (exit code 2)
 """
@@ -53,6 +58,25 @@ class InvalidTopic(InvalidRequest):
     """The topic name is not valid."""
 
     code = "invalid-topic"
+
+
+class Unauthorized(PubsubError):
+    """A token is needed."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self, message: str | None = None, *, invalid: bool = False) -> None:
+        """`invalid`: there was a token, and it is not good (RFC 6750, section 3.1)."""
+        self.invalid = invalid
+        super().__init__(message)
+
+
+class Forbidden(PubsubError):
+    """The token does not permit this."""
+
+    status = 403
+    code = "forbidden"
 
 
 class NotEnabled(PubsubError):
@@ -155,6 +179,30 @@ class CallFailed(PubsubError):
         """`status` is the handler's own."""
         super().__init__(message)
         self.status = status
+
+
+class OverLimit(PubsubError):
+    """A limit is reached: try again later."""
+
+    def __init__(self, message: str, *, code: str, retry_after: float) -> None:
+        """`code` names the limit; after `retry_after` seconds another try may succeed."""
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class TooMany(OverLimit):
+    """One client is over its limit."""
+
+    status = 429
+    code = "too-many-requests"
+
+
+class Busy(OverLimit):
+    """The process is over a limit of its own."""
+
+    status = 503
+    code = "busy"
 
 
 class Unavailable(PubsubError):

@@ -21,6 +21,7 @@ from restate_pubsub.topic_log import PAGE
 
 if TYPE_CHECKING:
     from restate_pubsub.observer import Observer
+    from restate_pubsub.ring_memory import RingMemory
     from restate_pubsub.source import Position, Source
     from restate_pubsub.wire import Batch
 
@@ -45,6 +46,7 @@ class FeedOptions:
     pull_wait: float = 600.0
     linger: float = 30.0
     ring_bytes: int = 4 * 1024 * 1024
+    rings_bytes: int = 256 * 1024 * 1024
 
 
 def jittered(seconds: float) -> float:
@@ -61,8 +63,10 @@ async def backed_off(failures: int) -> int:
 class Feed:
     """The frames of one topic, its task, and those who read it."""
 
-    def __init__(self, topic: str, source: Source, options: FeedOptions, observer: Observer) -> None:
-        """Prepare; `start` begins to pull."""
+    def __init__(
+        self, topic: str, source: Source, options: FeedOptions, observer: Observer, memory: RingMemory
+    ) -> None:
+        """Prepare; `start` begins to pull. `memory` is shared by all feeds."""
         self.topic = topic
         self.ring = Ring()
         self.head = 0
@@ -75,6 +79,7 @@ class Feed:
         self._source = source
         self._options = options
         self._observer = observer
+        self._memory = memory
         self._task: asyncio.Task[None] | None = None
         self._pulling: asyncio.Task[Batch] | None = None
         self._poked = False
@@ -97,7 +102,7 @@ class Feed:
         """End all that this feed runs."""
         tasks = [task for task in (self._task, self._locating, *self._history.values()) if task is not None]
         self._history.clear()
-        self._observer.ring_bytes(-self.ring.size)
+        self._memory.forget(self)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -111,6 +116,14 @@ class Feed:
         if not self._accept(batch, locally=True):
             self.poke()
 
+    def give_up(self, size: int) -> int:
+        """Forget recent messages of at least `size` bytes, the oldest first, or all; return what is left.
+
+        A reader that has not taken them yet reads them from Restate.
+        """
+        self.ring.shrink(max(self.ring.size - size, 0))
+        return self.ring.size
+
     def poke(self) -> None:
         """Ask Restate now, instead of waiting for the long poll."""
         if self._pulling is not None and not self._pulling.done():
@@ -119,7 +132,6 @@ class Feed:
 
     def _accept(self, batch: Batch, *, locally: bool = False) -> bool:
         """Take what is new; False when something is missing before it."""
-        before = self.ring.size
         if batch.head is not None and batch.head > self.head:
             self.head = batch.head
             for start in [start for start in self._history if start < batch.head]:
@@ -137,7 +149,7 @@ class Feed:
                 self.arrived_at = asyncio.get_running_loop().time()
                 self._observer.arrived(len(frames), locally=locally)
             self._wake()
-        self._observer.ring_bytes(self.ring.size - before)
+        self._memory.holds(self, self.ring.size)
         return joined
 
     def _wake(self) -> None:
@@ -235,9 +247,9 @@ class Feed:
         self._wake()
 
     def _restart_at(self, tail: int, head: int) -> None:
-        self._observer.ring_bytes(-self.ring.size)
         self.ring.clear(tail)
         self._history.clear()  # what was read before must not be shown as what is there now
+        self._memory.holds(self, 0)
         self.head = head
         self._wake()
 

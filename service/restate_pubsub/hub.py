@@ -21,6 +21,7 @@ from restate_pubsub.feed import Feed, FeedOptions, backed_off
 from restate_pubsub.frames import end_frame, reset_frame
 from restate_pubsub.observer import Nobody, Observer
 from restate_pubsub.ring import Ring
+from restate_pubsub.ring_memory import RingMemory
 
 if TYPE_CHECKING:
     from restate_pubsub.source import Source
@@ -228,6 +229,7 @@ class Hub:
         self.observer = observer or Nobody()
         self._source = source
         self._options = options or FeedOptions()
+        self._memory = RingMemory(self._options.rings_bytes, self.observer)
         self._feeds: dict[str, Feed] = {}
         self._readers: dict[Feed, set[Reader]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -242,7 +244,7 @@ class Hub:
         """Return a reader of `topic`; the first one starts the feed."""
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = Feed(topic, self._source, self._options, self.observer)
+            feed = self._feeds[topic] = Feed(topic, self._source, self._options, self.observer, self._memory)
             self._readers[feed] = set()
             self.observer.topic_opened()
             feed.start()

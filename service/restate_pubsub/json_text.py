@@ -54,15 +54,16 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 
 
 def _depth(raw: bytes) -> int:
-    """Return how deep `raw` nests, in linear time and without recursion."""
+    """Return how deep `raw` nests, up to one more than is allowed; in linear time and without recursion."""
     # More opening brackets than the limit are needed to break it, so most messages end here.
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return 0
-    depth = deepest = 0
+    depth = 0
     for match in _BRACKET.finditer(_STRING.sub(b"", raw)):
         depth += 1 if match.group() in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > MAX_DEPTH:
+            break
+    return depth
 
 
 def compact(raw: bytes, max_bytes: int) -> bytes:
@@ -76,8 +77,8 @@ def compact(raw: bytes, max_bytes: int) -> bytes:
     if len(raw) > max_bytes:
         msg = f"The message has {len(raw)} bytes; at most {max_bytes} are allowed"
         raise TooLarge(msg)
-    if _depth(raw) > MAX_DEPTH:
-        msg = f"The message nests {_depth(raw)} levels deep; at most {MAX_DEPTH} are allowed"
+    if (depth := _depth(raw)) > MAX_DEPTH:
+        msg = f"The message nests {depth} levels deep or more; at most {MAX_DEPTH} are allowed"
         raise InvalidMessage(msg)
     try:
         raw.decode()

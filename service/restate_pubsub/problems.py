@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http
+import math
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
+
+from restate_pubsub.errors import OverLimit, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +31,14 @@ def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | No
     return JSONResponse(body, status, {"cache-control": "no-store", **(headers or {})}, "application/problem+json")
 
 
-_HEADERS = {405: {"allow": "GET, HEAD"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
+_HEADERS = {405: {"allow": "GET, HEAD"}, 503: {"retry-after": "1"}}
 
 
 def problem_of(error: PubsubError, **more: Any) -> JSONResponse:
     """Return the problem document of one of this project's errors."""
     headers = _HEADERS.get(error.status)
+    if isinstance(error, OverLimit):
+        headers = {"retry-after": str(math.ceil(error.retry_after))}
+    elif isinstance(error, Unauthorized):
+        headers = {"www-authenticate": 'Bearer error="invalid_token"' if error.invalid else "Bearer"}
     return problem(error.status, error.code, str(error), headers, **more)

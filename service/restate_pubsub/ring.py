@@ -54,6 +54,7 @@ class Ring:
         """Forget the oldest frames until at most `max_bytes` are left."""
         while self.size > max_bytes and len(self):
             self._drop_first()
+            self._piece = None
 
     def _drop_first(self) -> None:
         self.size -= len(self._frames[self._gone])

@@ -15,13 +15,14 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import hypercorn.protocol
 import structlog
-from h2.events import DataReceived, Event
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
-from hypercorn.protocol.h2 import H2Protocol
 from restate.server import install_shutdown_hook
+
+from restate_pubsub.doors import PublicPaths, public_ports
+from restate_pubsub.hypercorn_mends import mend
+from restate_pubsub.unread import ThrowAway
 
 if TYPE_CHECKING:
     from restate_pubsub.app import Service
@@ -34,29 +35,15 @@ STREAMS_SHARE = 0.5
 """The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
 BACKLOG = 1024
 CUTS = 3
-
-
-class TolerantH2(H2Protocol):
-    """hypercorn's HTTP/2, but a request that comes while it stops fails alone.
-
-    hypercorn 0.18 resets such a request's stream, and then fails the whole connection, with all invocations in
-    flight on it, when the request's body comes.
-    """
-
-    async def _handle_events(self, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            else:
-                await super()._handle_events([event])
-        await self._flush()
+UNSENT_BYTES = 128 * 1024
 
 
 def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
     """Open the listening sockets; port 0 takes a free one.
 
-    Accepted connections inherit TCP_USER_TIMEOUT: the kernel drops a peer that takes nothing for so long, where
-    hypercorn would wait for ever to hand it the rest of its buffer.
+    Accepted connections inherit the options. TCP_USER_TIMEOUT: the kernel drops a peer that takes nothing, where
+    hypercorn would wait for ever to hand it the rest of its buffer; later than we do, since we count those readers.
+    TCP_NOTSENT_LOWAT: the kernel does not take megabytes for such a peer before we notice.
 
     Raises:
         OSError: an address cannot be bound; the text names it.
@@ -70,7 +57,9 @@ def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2 * send_timeout * 1000))
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
             sock.bind((host, int(port)))
@@ -127,7 +116,7 @@ async def serve(
         for signum in (signal.SIGTERM, signal.SIGINT):
             install_shutdown_hook(loop, on_signal, signum)
     raise_file_limit()
-    hypercorn.protocol.H2Protocol = TolerantH2  # type: ignore[attr-defined]
+    mend()
     addresses = [sock.getsockname()[:2] for sock in sockets]
 
     async def trigger() -> None:
@@ -137,15 +126,25 @@ async def serve(
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
 
-    log.info("serving", addresses=[f"{host}:{port}" for host, port in addresses])
+    public = public_ports([port for _, port in addresses])
+    internal = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    log.info(
+        "serving",
+        addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
+        **internal,
+    )
+    app = ThrowAway(
+        PublicPaths(service.app, public_ports=public, sse_path=settings.sse_path), restate_path=settings.restate_path
+    )
     others = asyncio.all_tasks()
     serving = asyncio.create_task(
-        hypercorn_serve(service.app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
+        hypercorn_serve(app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
     )
     deadline = asyncio.create_task(_deadline(stop, now, settings.drain_timeout))
     await asyncio.wait({serving, deadline}, return_when=asyncio.FIRST_COMPLETED)
     deadline.cancel()
-    if not serving.done():
+    cut = not serving.done()
+    if cut:
         log.warning("drain time is over; cutting what is left", streams=service.hub.streams)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what is cut complains there
         await _cut(asyncio.all_tasks() - others)

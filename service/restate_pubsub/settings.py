@@ -24,9 +24,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from restate_pubsub.errors import ConfigError
+from restate_pubsub.origins import check_origins
 from restate_pubsub.units import format_duration, format_size, parse_duration, parse_size
 
-Group = Literal["Restate", "Serving", "Streams", "Limits", "Retention", "Logs"]
+Group = Literal["Restate", "Serving", "Access", "Streams", "Limits", "Retention", "Logs"]
 
 
 def _url(text: str) -> str:
@@ -74,6 +75,20 @@ def _identity_keys(value: object) -> object:
             msg = "not an identity key: each begins with publickeyv1_ and goes on in base58"
             raise ValueError(msg)
     return keys
+
+
+def _origins(value: object) -> object:
+    origins = _listed(value)
+    if isinstance(origins, tuple):
+        check_origins(origins)
+    return origins
+
+
+def _cookie(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        msg = "not a cookie's name: use letters, digits and _ . -"
+        raise ValueError(msg)
+    return text
 
 
 def _unit(parse: Any) -> Any:
@@ -130,7 +145,13 @@ class Settings(BaseModel):
     )
 
     bind: Annotated[tuple[str, ...], BeforeValidator(_binds)] = _field(
-        "PUBSUB_BIND", ("0.0.0.0:9080",), "Serving", "list", "Listen addresses, comma-separated", min_length=1
+        "PUBSUB_BIND",
+        ("0.0.0.0:9080",),
+        "Serving",
+        "list",
+        "Listen addresses, comma-separated. One with another port than the first is internal: it serves everything, "
+        "and the first then only the streams and /health",
+        min_length=1,
     )
     restate_path: Path = _field(
         "PUBSUB_RESTATE_PATH", "/restate", "Serving", "path", "Where the Restate endpoint is mounted"
@@ -160,6 +181,76 @@ class Settings(BaseModel):
         "On SIGTERM, streams end and invocations finish within this time; keep the pod's grace period longer",
         ge=0,
         le=3600,
+    )
+
+    jwt_key: SecretStr | None = _field(
+        "PUBSUB_JWT_KEY",
+        None,
+        "Access",
+        "secret",
+        "Readers and writers of the streams need a token that this key verifies: a shared secret (HS*, at least 32 "
+        "bytes) or a public key in PEM (RS*, PS*, ES*, EdDSA)",
+        min_length=1,
+    )
+    jwks_url: Url | None = _field(
+        "PUBSUB_JWKS_URL", None, "Access", "URL", "The same with public keys from this URL, kept and renewed; use https"
+    )
+    jwt_algorithms: Strings = _field(
+        "PUBSUB_JWT_ALGORITHMS",
+        (),
+        "Access",
+        "list",
+        "Narrows what a token may be signed with, comma-separated; if not set, all that the kind of key allows",
+    )
+    jwt_audience: Strings = _field(
+        "PUBSUB_JWT_AUDIENCE",
+        (),
+        "Access",
+        "list",
+        "A token must name one of these in `aud`; if not set, a token that has an `aud` is refused",
+    )
+    jwt_issuer: Strings = _field(
+        "PUBSUB_JWT_ISSUER", (), "Access", "list", "A token must come from one of these (`iss`), if set"
+    )
+    jwt_leeway: Seconds = _field(
+        "PUBSUB_JWT_LEEWAY",
+        5.0,
+        "Access",
+        "duration",
+        "How far the issuer's clock may be ahead (`nbf`, `iat`); `exp` is exact",
+        ge=0,
+        le=300,
+    )
+    jwt_cookie: Annotated[str, AfterValidator(_cookie)] = _field(
+        "PUBSUB_JWT_COOKIE",
+        "pubsub_token",
+        "Access",
+        "name",
+        "The cookie that may carry the token, for EventSource with credentials",
+    )
+    jwt_query: bool = _field(
+        "PUBSUB_JWT_QUERY",
+        default=False,
+        group="Access",
+        kind="true or false",
+        description="Take the token from the query, too (`?access_token=`): proxies on the way may log it",
+    )
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = _field(
+        "PUBSUB_CORS_ORIGINS",
+        (),
+        "Access",
+        "list",
+        "Origins whose pages may read and publish: https://app.example.org, or https://*.example.org or * without "
+        "cookies",
+    )
+    trusted_proxies: int = _field(
+        "PUBSUB_TRUSTED_PROXIES",
+        0,
+        "Access",
+        "number",
+        "How many proxies before this service add to X-Forwarded-For; the client is who the outermost of them saw",
+        ge=0,
+        le=16,
     )
 
     heartbeat: Seconds = _field(
@@ -194,6 +285,23 @@ class Settings(BaseModel):
         "Recent messages kept in memory for each topic that is read; slower readers read Restate again",
         ge=1024,
     )
+    rings_max_bytes: Size = _field(
+        "PUBSUB_RINGS_MAX_BYTES",
+        256 * 1024**2,
+        "Streams",
+        "size",
+        "The same for all topics together; those that were least recently active give up theirs first",
+        ge=1024,
+    )
+    stream_max_age: Seconds = _field(
+        "PUBSUB_STREAM_MAX_AGE",
+        3600.0,
+        "Streams",
+        "duration",
+        "A stream ends at this age, or up to a quarter earlier, so that readers spread over replicas; browsers go on "
+        "where they were. 0s: never",
+        ge=0,
+    )
     linger: Seconds = _field(
         "PUBSUB_FEED_LINGER",
         30.0,
@@ -212,6 +320,39 @@ class Settings(BaseModel):
         le=86400,
     )
 
+    max_streams: int = _field(
+        "PUBSUB_MAX_STREAMS", 10_000, "Limits", "number", "Most open streams; each takes about 50 KiB", ge=1
+    )
+    max_streams_per_client: int = _field(
+        "PUBSUB_MAX_STREAMS_PER_CLIENT",
+        1000,
+        "Limits",
+        "number",
+        "Most open streams of one client address (IPv6: of its /64), and most publishes it may have under way",
+        ge=1,
+    )
+    max_streams_per_topic: int = _field(
+        "PUBSUB_MAX_STREAMS_PER_TOPIC", 5000, "Limits", "number", "Most open streams of one topic", ge=1
+    )
+    stream_rate: int = _field(
+        "PUBSUB_STREAM_RATE",
+        500,
+        "Limits",
+        "number",
+        "New streams a second; more wait for their turn, and are refused if that takes longer than 5 s",
+        ge=1,
+    )
+    stream_rate_per_client: int = _field(
+        "PUBSUB_STREAM_RATE_PER_CLIENT", 200, "Limits", "number", "The same for one client address", ge=1
+    )
+    publish_rate_per_client: int = _field(
+        "PUBSUB_PUBLISH_RATE_PER_CLIENT",
+        100,
+        "Limits",
+        "number",
+        "Publishes a second of one client address through the HTTP door (requests, not messages); twice that at once",
+        ge=1,
+    )
     pull_timeout: Seconds = _field(
         "PUBSUB_PULL_TIMEOUT",
         30.0,
@@ -288,6 +429,12 @@ class Settings(BaseModel):
                     raise ValueError(msg)
         if self.restate_path == self.sse_path:
             msg = f"PUBSUB_SSE_PATH={self.sse_path}: is PUBSUB_RESTATE_PATH too; give each its own path"
+            raise ValueError(msg)
+        if self.rings_max_bytes < self.ring_bytes:
+            msg = (
+                f"PUBSUB_RINGS_MAX_BYTES={format_size(self.rings_max_bytes)}: is less than "
+                f"PUBSUB_RING_BYTES={format_size(self.ring_bytes)}; raise it, or lower the other"
+            )
             raise ValueError(msg)
         if self.batch_max_bytes < self.message_max_bytes:
             msg = (

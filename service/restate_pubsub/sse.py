@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -23,11 +25,24 @@ class StreamResponse(EventSourceResponse):
     """Streams a reader's frames; whatever happens, the reader is closed at the end."""
 
     def __init__(
-        self, reader: Reader, *, retry: float, heartbeat: float, send_timeout: float, on_slow: Callable[[], None]
+        self,
+        reader: Reader,
+        *,
+        retry: float,
+        heartbeat: float,
+        send_timeout: float,
+        on_slow: Callable[[], None],
+        lasts: float | None = None,
+        ends: AsyncExitStack | None = None,
     ) -> None:
-        """`retry`, `heartbeat` and `send_timeout` are seconds; `on_slow` is told of a reader that was cut off."""
+        """Times are in seconds; the stream ends after `lasts`, if given.
+
+        `on_slow` is told of a reader that was cut off; `ends` is closed at the end, whichever it is.
+        """
         self._reader = reader
         self._on_slow = on_slow
+        self._lasts = lasts
+        self._ends = ends
         # Each stream has a time of its own, so that those that lose a connection together come back apart.
         first = opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311
         super().__init__(
@@ -39,13 +54,20 @@ class StreamResponse(EventSourceResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the topic ends, the client goes, or it takes nothing for too long."""
+        """Stream until the topic ends, the client goes, its time is up, or it takes nothing for too long."""
+        end = None
+        if self._lasts is not None:
+            end = asyncio.get_running_loop().call_later(self._lasts, self._reader.stop)
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
             self._on_slow()
         finally:
+            if end is not None:
+                end.cancel()
             self._reader.close()
+            if self._ends is not None:
+                await self._ends.aclose()
 
 
 async def _frames(first: bytes, reader: Reader) -> AsyncIterator[bytes]:

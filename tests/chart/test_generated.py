@@ -10,11 +10,15 @@ from typing import Any
 import helm_python
 import pytest
 import yaml
+from click.testing import CliRunner
+from jsonschema import Draft7Validator
+from pydantic import Field
 
 import generate
 from chart.charts import CHART, chart, refusal
 from harness import ROOT
 from restate_pubsub import settings
+from restate_pubsub.cli import main
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -24,6 +28,13 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 def test_what_is_made_is_current(path: Path) -> None:
     """If not: `make generate`."""
     assert path.read_text() == generate.generated()[path]
+
+
+@pytest.mark.parametrize(("form", "name"), [("markdown", "settings.md"), ("env", "restate-pubsub.env")])
+def test_the_command_prints_the_reference(form: str, name: str) -> None:
+    """Of the version that one has."""
+    printed = CliRunner().invoke(main, ["settings", "--format", form])
+    assert printed.output == (ROOT / "config" / name).read_text()
 
 
 def test_every_setting_is_in_the_reference_and_the_example() -> None:
@@ -55,6 +66,25 @@ def test_the_chart_accepts_the_default_of_every_setting(variable: str) -> None:
     field = settings.variables()[variable]
     if default := settings.shown(field, field.default):
         assert refusal({"settings": {variable: default}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("true or false", [True, "true", False], ["yes", 1]),
+        ("boolean", [True, "false"], ["on"]),
+        ("one, two or three", ["one", "three"], ["four", 1]),
+        ("URL", ["https://a.example.com/keys"], ["a.example.com"]),
+        ("duration", ["1.5s", "10m", 3, "0"], ["soon", True]),
+        ("something new", ["anything", 1, False], [{}]),
+    ],
+)
+def test_each_kind_of_setting_has_its_schema(kind: str, good: list[Any], bad: list[Any]) -> None:
+    """Also kinds that no setting has yet."""
+    field: Any = Field(None, description="a", json_schema_extra={"kind": kind, "group": "Serving"})
+    validator = Draft7Validator(generate.setting_schema(field))
+    assert [value for value in good if not validator.is_valid(value)] == []
+    assert [value for value in bad if validator.is_valid(value)] == []
 
 
 def _leaves(values: Any, path: str = "") -> Iterator[str]:

@@ -266,7 +266,7 @@ async def test_close_ends_the_topic_with_the_last_message(door: Service, topic: 
         (b'1\n2\n{"x"\n4\n', 400, "Line 3: The message is not JSON"),
         (b"1\n2\n\xff\n4\n", 400, "Line 3: The message is not UTF-8"),
         (b'1\n2\n"' + b"x" * 70_000 + b'"\n4\n', 413, "Line 3: The message has"),
-        (b"1\n2\n" + b"[" * 300 + b"\n", 400, "Line 3: The message nests 300 levels"),
+        (b"1\n2\n" + b"[" * 300 + b"\n", 400, "Line 3: The message nests 129 levels"),
         (b'1\n2\n"half', 400, "Line 3: The message is not JSON"),
     ],
 )
