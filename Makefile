@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-image generate chart check format image audit lock bench clean
+.PHONY: help run demo screenshot test test-faults test-unit test-image generate chart check format image audit lock bench clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent
 test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart
 	@tests/need-debian-packages chromium haproxy prometheus
 	$(BIN)/pytest
+
+# Those in `make test` are the same with short faults.
+test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it does: about a quarter of an hour
+	@tests/need-debian-packages haproxy
+	FAULTS=full $(BIN)/pytest -s tests/faults
 
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py

@@ -16,7 +16,7 @@ from traffic import FULL, Writers, agree, reading, report
 
 PATCHED = (str(Path(__file__).parent / "patched.py"),)
 READERS = 3
-MESSAGES = 600 if FULL else 120
+MESSAGES = 300 if FULL else 120
 LATEST = 10.0
 """Seconds: far below the ten minutes of the long poll, which brings what nothing else does."""
 PAUSE = 0.2
