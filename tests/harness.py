@@ -57,9 +57,10 @@ class Service:
         python: str = sys.executable,
         program: Sequence[str] = ("-m", "restate_pubsub"),
         port: int | None = None,
-        **env: str,
+        env: Mapping[str, str] | None = None,
+        **settings: str,
     ) -> None:
-        """`env` are further settings; `program` is what Python runs."""
+        """`env` and `settings` go into its environment; `program` is what Python runs."""
         self.restate = restate
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -69,7 +70,8 @@ class Service:
             "RESTATE_INGRESS_URL": restate.ingress_url.replace("localhost", "127.0.0.1"),
             "RESTATE_ADMIN_URL": restate.admin_url.replace("localhost", "127.0.0.1"),
             "PUBSUB_BIND": f"127.0.0.1:{self.port}",
-            **env,
+            **(env or {}),
+            **settings,
         }
         self.python = python
         self.program = program

@@ -27,7 +27,7 @@ from weakref import WeakSet
 from hypercorn.asyncio import tcp_server
 from hypercorn.protocol.h2 import H2Protocol
 
-from restate_pubsub import server
+from restate_pubsub import app, server
 from restate_pubsub.cli import main
 from restate_pubsub.hub import Hub, Reader
 from restate_pubsub.wire import Batch
@@ -55,7 +55,7 @@ class FaultyHub(Hub):
     _replica = ""
 
     @property
-    def replica(self) -> str:  # type: ignore[override]
+    def replica(self) -> str:
         """The replica's name; a write asks for it just before it journals it."""
         if FAULT == "cut" and self._replica and due():
             asyncio.get_running_loop().call_later(random.uniform(0, CUT_WITHIN), cut)
@@ -103,9 +103,7 @@ def report() -> None:
 
 def patch() -> None:
     """Put the faults in."""
-    from restate_pubsub import app  # noqa: PLC0415 - after the patches of what it imports
-
-    app.Hub = FaultyHub  # type: ignore[misc]
+    vars(app)["Hub"] = FaultyHub
     run = tcp_server.TCPServer.run
 
     def noted(self: Any) -> Coroutine[Any, Any, None]:

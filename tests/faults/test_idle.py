@@ -33,7 +33,7 @@ async def test_idle_topics_cost_restate_nothing_that_grows(
     restate: RestateServer, parts: contextlib.AsyncExitStack, topic: str
 ) -> None:
     """Each waits with one invocation and one subscription, however often its pull has timed out; then it is written."""
-    service = await Service(restate, PUBSUB_FEED_PULL_TIMEOUT=f"{PULL_TIMEOUT}s", **UNLIMITED).start()
+    service = await Service(restate, PUBSUB_FEED_PULL_TIMEOUT=f"{PULL_TIMEOUT}s", env=UNLIMITED).start()
     parts.push_async_callback(service.stop)
     topics = [f"{topic}/{at}" for at in range(TOPICS)]
     turn = asyncio.Semaphore(AT_ONCE)

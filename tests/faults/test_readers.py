@@ -92,7 +92,7 @@ async def test_readers_that_come_and_vanish_leave_nothing_behind(
 ) -> None:
     """No task, no reader, no memory; gauges return to zero; and those who stay notice nothing."""
     answer = restate.base_dir / "holds.json"
-    service = Service(restate, program=PATCHED, HOLDS=str(answer), PUBSUB_FEED_LINGER="1s", **UNLIMITED)
+    service = Service(restate, program=PATCHED, HOLDS=str(answer), PUBSUB_FEED_LINGER="1s", env=UNLIMITED)
     await service.start()
     parts.push_async_callback(service.stop)
     paths = [f"/pubsub/{name}" for name in (topic, *(topic_name() for _ in range(19)))]

@@ -21,7 +21,7 @@ async def test_a_rolling_restart_is_a_reconnect_for_each_reader(
 ) -> None:
     """Each stream ends once for each replica that it was on; goodbyes are spread over half of the drain time."""
     drain = {"PUBSUB_DRAIN_TIMEOUT": f"{DRAIN}s"}
-    replicas = [Service(restate, **drain, **UNLIMITED) for _ in range(2)]
+    replicas = [Service(restate, env=drain | UNLIMITED) for _ in range(2)]
     for replica in replicas:
         await replica.start(register=False)
         parts.push_async_callback(replica.stop)
