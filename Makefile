@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-faults test-unit test-image generate chart check format image audit lock bench clean
+.PHONY: help run demo screenshot test test-unit test-image generate chart check format image audit lock bench bench-quick clean test-faults
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,14 @@ test-image: $(VENV)/.done $(NODE_MODULES) ## Build the image and run it, read-on
 audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfile
 	@test -x .audit/bin/checkov || { $(PYTHON) -m venv .audit && .audit/bin/pip install -q --disable-pip-version-check checkov==3.3.30; }
 	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
+
+bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (about an hour); writes docs/benchmarks.md
+	@tests/need-debian-packages nginx libnginx-mod-nchan
+	PYTHONPATH=tests $(BIN)/python -m benchmarks --out docs
+
+bench-quick: $(VENV)/.done $(NODE_MODULES) ## The same in a few minutes, less to rely on; writes build/benchmarks
+	@tests/need-debian-packages nginx libnginx-mod-nchan
+	PYTHONPATH=tests $(BIN)/python -m benchmarks --quick
 
 lock: ## Pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile -q pyproject.toml $(LOCK_OPTIONS) -o requirements.lock

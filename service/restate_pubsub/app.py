@@ -26,7 +26,7 @@ from restate_pubsub.client import PubsubClient, RetryPolicy
 from restate_pubsub.console import Console
 from restate_pubsub.cors import Cors
 from restate_pubsub.door import Door
-from restate_pubsub.doors import left_open
+from restate_pubsub.doors import ForRestate, left_open
 from restate_pubsub.feed import FeedOptions
 from restate_pubsub.health import Health
 from restate_pubsub.hub import Hub
@@ -159,7 +159,7 @@ def create_service(settings: Settings) -> Service:
             Route("/health/ready", routes.ready),
             Route("/metrics", routes.metrics),
             *console,
-            Mount(settings.restate_path, endpoint),
+            Mount(settings.restate_path, ForRestate(endpoint)),
             Route(f"{settings.sse_path}/{{topic:any}}", routes.stream, methods=["GET"]),
             Route(f"{settings.sse_path}/{{topic:any}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
         ],

@@ -53,8 +53,10 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _client(settings: Settings) -> PubsubClient:
+    from restate_pubsub.app import limits_of  # noqa: PLC0415 - keeps `--help` quick
+
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
-    return create_pubsub_client(settings.ingress_url, settings.object_name, token=token)
+    return create_pubsub_client(settings.ingress_url, settings.object_name, token=token, limits=limits_of(settings))
 
 
 _HELP = """Durable topics in Restate, live streams in the browser.

@@ -1,9 +1,10 @@
-"""Which address serves what, and what stands open: two listening addresses, and the warning where there is no lock."""
+"""Which address serves what, and what stands open: two addresses, the Restate endpoint, the warning without a lock."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from restate_pubsub.problems import problem
@@ -41,6 +42,32 @@ class PublicPaths:
                 return
             scope[PUBLIC] = True
         await self._app(scope, receive, send)
+
+
+class ForRestate:
+    """ASGI middleware before the Restate endpoint: what no Restate server sends is refused.
+
+    The SDK takes it for a fault of its own, answers 500 and logs a traceback: anybody could fill the log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Guard `app`; signatures are its own business."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what Restate may have sent."""
+        headers = Headers(scope=scope)
+        answer = None
+        if not all(value.isascii() for _, value in scope["headers"]):
+            answer = problem(400, "invalid-request", "A header is not ASCII")
+        elif "/invoke/" in scope["path"] and not headers.get("content-type", "").startswith(_INVOCATION):
+            answer = problem(415, "unsupported-type", "This is for Restate: publish through its ingress")
+        elif scope["path"].endswith("/discover") and _MANIFEST not in headers.get("accept", ""):
+            answer = problem(406, "not-acceptable", "This is for Restate: run `restate-pubsub register`")
+        await (answer or self._app)(scope, receive, send)
+
+
+_INVOCATION, _MANIFEST = "application/vnd.restate.invocation", "application/vnd.restate.endpointmanifest"
 
 
 def is_public(request: Request) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import heapq
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -82,7 +82,7 @@ class Reader:
         self._stopped = False
         self._left = False
         self._failures = 0
-        feed.wakes.add(self._wake)
+        feed.join(self._wake)
 
     @property
     def placed(self) -> bool:
@@ -103,7 +103,7 @@ class Reader:
         """Leave the feed."""
         if not self._left:
             self._left = True
-            self._feed.wakes.discard(self._wake)
+            self._feed.leave(self._wake)
             self._hub.left(self, self._feed)
 
     async def place(self) -> None:
@@ -149,7 +149,7 @@ class Reader:
         self.reset = Reset(requested, self._feed.head, tail)
         self.cursor = self._feed.head
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield what to write, until the topic ends or `stop`."""
         await self.place()
         feed = self._feed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -82,21 +84,47 @@ def compact(raw: bytes, max_bytes: int) -> bytes:
         raise InvalidMessage(msg)
     try:
         raw.decode()
-        return msgspec.json.format(raw, indent=-1)
+        masked, restore = mask_surrogates(raw)
+        return restore(msgspec.json.format(masked, indent=-1))
     except UnicodeDecodeError as error:
         msg = f"The message is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}"
         raise InvalidMessage(msg) from None
-    except msgspec.DecodeError:
-        # Half a surrogate pair (a stream that cuts an emoji in two) is JSON all the same, and the reference
-        # carries it: only the standard library takes it. Anything else fails here as well, with a better text.
-        try:
-            return dump(load(raw))
-        except (ValueError, RecursionError) as error:
-            if not raw.strip():
-                msg = "The message is empty: send JSON, such as null"
-            else:
-                msg = f"The message is not JSON: {error} (got {shown(raw)})"
-            raise InvalidMessage(msg) from None
+    except msgspec.DecodeError as error:
+        msg = f"The message is not JSON: {_reason(raw, error)} (got {shown(raw)})"
+        if not raw.strip():
+            msg = "The message is empty: send JSON, such as null"
+        raise InvalidMessage(msg) from None
+
+
+def _reason(raw: bytes, error: msgspec.DecodeError) -> str:
+    """Say what is wrong with `raw`; the standard library does it best."""
+    try:
+        load(raw)
+    except (ValueError, RecursionError) as better:
+        return str(better)
+    return str(error)
+
+
+_ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+_MASKS = tuple(bytes(pair) for pair in itertools.permutations(b"\x7f~}|{!#$%&", 2))
+
+
+def mask_surrogates(raw: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """Put something harmless in the place of escaped surrogates, and return how to put them back, into any part.
+
+    Half a surrogate pair (a stream that cuts an emoji in two) is JSON, and the reference carries it, but msgspec
+    refuses it. The mask is two characters that stand nowhere else in `raw`.
+    """
+    if not _SURROGATE.search(raw):
+        return raw, bytes
+    mask = next((mask for mask in _MASKS if mask not in raw), None)
+    if mask is None:
+        return raw, bytes
+    masked = _ESCAPE.sub(lambda match: mask + match[1] if match[1] else match[0], raw)
+    return masked, lambda part: part.replace(mask, rb"\u")
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def shown(raw: bytes) -> str:

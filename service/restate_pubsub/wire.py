@@ -6,15 +6,14 @@ turned into Python objects on its way: numbers keep their digits, and the cost i
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from restate_pubsub.errors import InvalidMessage, InvalidRequest, InvalidTopic, PubsubError, TooLarge
-from restate_pubsub.json_text import compact, dump, load, shown
+from restate_pubsub.errors import InvalidRequest, InvalidTopic, PubsubError, TooLarge
+from restate_pubsub.json_text import compact, dump, mask_surrogates, shown
 from restate_pubsub.topic_log import Bounds, LoosePage
 
 if TYPE_CHECKING:
@@ -211,35 +210,14 @@ def _decode(raw: bytes, type_: type[T], what: str) -> T:
 def _decode_messages(
     raw: bytes, type_: type[T], what: str, key: str, field: str | None = None
 ) -> tuple[T, list[bytes]]:
-    """Decode a struct whose list `key` holds messages (or entries with a message in `field`), kept as JSON text.
-
-    msgspec takes everything but half surrogate pairs; then the standard library reads the text, the messages
-    are written again one by one, and msgspec gets the rest with each message's place in its stead.
-    """
-    try:
-        struct = _decode(raw, type_, what)
-    except InvalidRequest:
-        try:
-            tree = load(raw)
-            texts: list[bytes] = []
-            entries = tree[key]
-            for at, entry in enumerate(entries):
-                texts.append(dump(entry[field] if field else entry))
-                if field:
-                    entry[field] = 0
-                else:
-                    entries[at] = 0
-            rest = json.dumps(tree).encode()
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError, InvalidMessage):
-            rest = b""
-        if not rest:
-            raise
-        return _decode(rest, type_, what), texts
-    attribute = _SNAKE.sub(lambda match: "_" + match.group().lower(), key)
-    return struct, [bytes(entry.data if field else entry) for entry in getattr(struct, attribute)]
+    """Decode a struct whose list `key` holds messages (or entries with a message in `field`), kept as JSON text."""
+    masked, restore = mask_surrogates(raw)
+    struct = _decode(masked, type_, what)
+    attribute = _CAPITAL.sub(lambda match: "_" + match.group().lower(), key)
+    return struct, [restore(bytes(entry.data if field else entry)) for entry in getattr(struct, attribute)]
 
 
-_SNAKE = re.compile(r"[A-Z]")
+_CAPITAL = re.compile(r"[A-Z]")
 
 
 def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, StreamRef | None]:

@@ -254,10 +254,11 @@ async def test_only_the_restate_that_signs_may_invoke(tmp_path: Path) -> None:
             {"x_restate_signature_scheme": "v1", "x_restate_jwt_v1": f"e30.e30.{made_up}"},
             {"x_restate_signature_scheme": "v1", "x_restate_jwt_v1": token(SECRET, aud="/discover")},
         ):
-            for path in ("discover", "invoke/pubsub/publish"):
-                status, body, _ = await ask("POST", f"{service.url}/restate/{path}", b"", **headers)
-                assert status == 401, (path, headers, body)
-        assert (await ask("GET", f"{service.url}/restate/discover"))[0] == 401
+            kind = {"content_type": "application/vnd.restate.invocation.v5"}
+            accept = {"accept": "application/vnd.restate.endpointmanifest.v4+json"}
+            invoked = await ask("POST", f"{service.url}/restate/invoke/pubsub/publish", b"", **kind, **headers)
+            assert invoked[0] == 401, (headers, invoked)
+            assert (await ask("GET", f"{service.url}/restate/discover", **accept, **headers))[0] == 401
     finally:
         await service.stop()
         await restate.stop()

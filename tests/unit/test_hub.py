@@ -247,6 +247,30 @@ async def test_readers_that_start_together_share_the_reads(source: MemorySource)
     await hub.close()
 
 
+async def test_readers_not_woken_yet_take_what_came_meanwhile_too(hub: Hub, source: MemorySource) -> None:
+    """Thousands are woken in parts: who is late takes two messages in one write, and all get everything."""
+    pieces: list[list[bytes]] = [[] for _ in range(200)]
+    somebody = asyncio.Event()
+
+    async def read(reader: Reader, got: list[bytes]) -> None:
+        async for chunk in reader.chunks():
+            got += [chunk]
+            somebody.set()
+
+    readers = [hub.open("t", Start()) for _ in pieces]
+    tasks = [asyncio.create_task(read(reader, got)) for reader, got in zip(readers, pieces, strict=True)]
+    await until(lambda: all(reader.placed for reader in readers), "all readers to find their place")
+    hub.deliver("t", source.append("t", *numbers(0, 1)))
+    await somebody.wait()
+    hub.deliver("t", source.append("t", *numbers(1, 2)))
+    await until(lambda: all(b"".join(got) == wire_bytes(0, 2) for got in pieces), "everybody to have everything")
+    assert [wire_bytes(0, 2)] in pieces
+    for task, reader in zip(tasks, readers, strict=True):
+        task.cancel()
+        reader.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_news_of_a_write_in_this_process_needs_no_pull(hub: Hub, source: MemorySource) -> None:
     """They are taken in order, what is known is passed over, what is missing is pulled."""
     reader = Collected(hub.open("t", Start()))
@@ -272,6 +296,18 @@ async def test_a_suspected_write_is_pulled_at_once(hub: Hub, source: MemorySourc
     await until(lambda: source.pulls, "the first pull")
     source._topic("t").messages += numbers(0, 1)  # nobody was woken
     hub.suspect("t")
+    await reader.has(wire_bytes(0, 1))
+    await reader.close()
+
+
+async def test_a_feed_survives_what_nobody_foresaw(hub: Hub, source: MemorySource) -> None:
+    """An error of any kind is logged and tried again, as readers wait on it."""
+    reader = Collected(hub.open("t", Start()))
+    await until(lambda: source.pulls, "the first pull")
+    source.failing = RuntimeError("a bug")
+    source.append("t", *numbers(0, 1))
+    await until(lambda: source.pulls > 1 or hub._feeds["t"]._failures, "the failure")
+    source.failing = None
     await reader.has(wire_bytes(0, 1))
     await reader.close()
 

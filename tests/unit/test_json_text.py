@@ -37,6 +37,8 @@ def test_any_json_survives_and_fits_on_one_line(value: object, indent: int | Non
         (b'"\\ud83d"', b'"\\ud83d"'),
         (b'{"d": "\\ude00 tail of an emoji"}', b'{"d":"\\ude00 tail of an emoji"}'),
         (b'{"a":1,"a":2}', b'{"a":1,"a":2}'),
+        (b'[1.10e-7, 1e400, "\\ud83d \\u00e9"]', b'[1.10e-7,1e400,"\\ud83d \\u00e9"]'),
+        (b'["\\ud83d", "\\\\ud83d \x7f\x7f \x7f~"]', b'["\\ud83d","\\\\ud83d \x7f\x7f \x7f~"]'),
     ],
 )
 def test_the_text_is_kept_as_it_was_written(given_text: bytes, kept: bytes) -> None:

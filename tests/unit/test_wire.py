@@ -26,7 +26,7 @@ MESSAGES = st.lists(
 
 @given(MESSAGES, st.booleans(), st.integers(0, 2**53 - 1), st.booleans())
 def test_a_pull_response_is_read_as_it_was_written(messages: list[Message], closed: bool, at: int, named: bool) -> None:  # noqa: FBT001
-    """Messages, events, offset and end; half surrogate pairs take the slow way and arrive all the same."""
+    """Messages, events, offset and end; half surrogate pairs among them."""
     batch = Batch(at, messages, at + len(messages), closed, head=at if named else None)
     assert batch == wire.decode_pull_response(wire.encode_pull_response(batch, with_offset=named), at)
 
@@ -113,8 +113,15 @@ def test_a_batch_over_a_limit_is_refused(limits: Limits, text: str) -> None:
         wire.decode_append(text.encode(), limits)
 
 
+def test_half_a_surrogate_pair_leaves_its_neighbours_as_they_are() -> None:
+    """Numbers keep their digits beside it, and doubled keys stay doubled."""
+    messages = [Message(b'{"e":1.10e-7,"l":1,"l":2}'), Message(b'"\\ud83d"'), Message(b'"\\\\ud83d"')]
+    batch = Batch(0, messages, 3)
+    assert batch == wire.decode_pull_response(wire.encode_pull_response(batch, with_offset=False), 0)
+
+
 def test_an_append_with_half_a_surrogate_pair_is_read() -> None:
-    """The slow way keeps events and flags."""
+    """With its events and flags."""
     text = b'{"messages":[{"data":"\\ud83d"},{"data": {"a": 1}, "event":"tool"}],"close":true}'
     messages, close, stream = wire.decode_append(text, Limits())
     assert [Message(b'"\\ud83d"'), Message(b'{"a":1}', "tool")] == messages

@@ -1,0 +1,51 @@
+"""Reading a long topic from its beginning, over one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.messages import message
+from benchmarks.parts import Contender, Field, cpu_seconds
+from benchmarks.plan import Plan, turns
+from benchmarks.stats import Results
+from harness import topic_name
+
+
+async def read(field: Field, plan: Plan, results: Results, repetition: int) -> None:
+    """Read a long topic over one stream: first by nobody's cache, then again at once."""
+    contenders: list[Contender] = [field.ours, field.eager]
+    for contender in turns(contenders, repetition):
+        topic = topic_name()
+        bodies = [message() for _ in range(plan.read_messages - 1)] + [message("e")]
+        if contender.batches:
+            for first in range(0, len(bodies), 1000):
+                await contender.append(topic, bodies[first : first + 1000])
+        else:
+            await field.seed_reference(topic, bodies)
+        for metric in ("cold", "warm"):
+            await field.calm()
+            service, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
+            took = await _read_once(contender.port, contender.path(topic))
+            results.add("read", contender.name, metric, "ms", took * 1000)
+            service, restate = cpu_seconds(contender.pids) - service, cpu_seconds(field.restate_pids) - restate
+            results.add("read", contender.name, f"{metric}: CPU, service", "ms", service * 1000)
+            results.add("read", contender.name, f"{metric}: CPU, Restate", "ms", restate * 1000)
+
+
+async def _read_once(port: int, path: str) -> float:
+    """Return the seconds from connecting to having the last message."""
+    marker = b'"k":"e"}'
+    began = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    tail = b""
+    try:
+        async with asyncio.timeout(60):
+            while marker not in tail:
+                chunk = await reader.read(2**20)
+                assert chunk, "the stream ended"
+                tail = (tail + chunk)[-64:]
+        return time.perf_counter() - began
+    finally:
+        writer.close()

@@ -1,0 +1,267 @@
+"""The results for people: tables, the targets, the page and its plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from benchmarks.plots import lines
+from benchmarks.stats import Results, Series
+from benchmarks.tokens import HOLDS_MS
+
+
+class Section(NamedTuple):
+    """How a measure is presented; `axis` and `plots` (metric, label) where it is a curve."""
+
+    title: str
+    text: str
+    axis: str = ""
+    plots: Sequence[tuple[str, str]] = ()
+
+
+LATE = (("p50", "p50, ms"), ("p99", "p99, ms"))
+SECTIONS = {
+    "ack": Section(
+        "Publish: the acknowledgement",
+        "One call at a time over Restate's ingress to a topic without readers, the contenders taking turns call by "
+        "call. The floor is an exclusive handler that does nothing, served like the service.",
+    ),
+    "latency-readers": Section(
+        "From publish to reader, by the number of readers",
+        "20 messages of 200 bytes a second into one topic. The time runs from before the publisher's call until a "
+        "reader's socket has the message; 50 of the readers are timed, in a process of their own. *Other replica*: "
+        "the readers are on a process where no write runs, so everything reaches them through Restate. nchan "
+        "stores nothing durably.",
+        "readers",
+        LATE,
+    ),
+    "latency-rate": Section(
+        "From publish to reader, by the rate of messages",
+        "As above with one reader. Publishers do not wait for one another: the rate is what is asked for.",
+        "messages/s",
+        LATE,
+    ),
+    "read": Section(
+        "Reading a long topic",
+        "All messages (10,000 of 200 bytes; a quick run: 2,000) over one new stream, from connecting to the last "
+        "byte. Cold: nobody has read the topic in this process; warm: the same again at once.",
+    ),
+    "fan-out": Section(
+        "Fan-out to 500 readers",
+        "Messages of 200 bytes, from the first publish until the last reader has the last one. For the service this "
+        "includes writing them durably, in batches or with 16 writers one by one; nchan has no batches and stores "
+        "nothing. The bare broadcast is asyncio transports alone. The readers are one process that only reads: where "
+        "it is busy at nearly 100 %, it is the limit. The reference has 50 readers.",
+    ),
+    "idle": Section(
+        "Open streams in which nothing happens",
+        "Streams of one topic in one process; memory is what the process grew by, CPU includes the heartbeats.",
+    ),
+    "idle-topics": Section(
+        "Topics that are read and not written",
+        "One reader on each topic; what Restate spends on them.",
+    ),
+    "batch": Section(
+        "One call for 1,000 messages", "1,000 messages of 200 bytes in one `append`, beside one `publish`."
+    ),
+    "throughput": Section(
+        "Messages into one topic",
+        "For a while, nobody reading: one writer that waits for each answer, 16 of them, batches one after the "
+        "other, and the client's token stream as fast as it takes tokens.",
+    ),
+    "tokens": Section(
+        "Token streams",
+        "Each stream writes 50 tokens a second into a topic of its own, which has one reader; the time runs from "
+        "when the token was due. The service's client gathers while a call is in flight; the reference publishes "
+        "token by token, as its client does.",
+        "streams",
+        (("p50", "p50, ms"), ("p95", "p95, ms")),
+    ),
+}
+
+
+INTRODUCTION = (
+    "Every figure and plot here was written by `make bench`, in one run on one machine, all contenders on the "
+    "same Restate and taking turns. A cell is the median of the repetitions, in parentheses the least and the "
+    "most. What counts are the ratios within the run; the figures move with the machine."
+)
+
+
+def number(value: float) -> str:
+    """Write a figure with three significant digits, at most one of them a fraction beyond 10."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _cell(series: Series | None) -> str:
+    if series is None:
+        return "-"
+    if len(series.values) == 1:
+        return number(series.median)
+    return f"{number(series.median)} ({number(min(series.values))} to {number(max(series.values))})"
+
+
+def _rows(results: Results, measure: str) -> list[list[str]]:
+    series = results.of(measure)
+    metrics = {one.metric: one.unit for one in series}
+    curve = any(one.at for one in series)
+    axis = SECTIONS[measure].axis
+    rows = [[*([axis] if curve else []), "", *(f"{name}, {unit}" for name, unit in metrics.items())]]
+    places = dict.fromkeys((one.at, one.contender) for one in series)
+    order = list(dict.fromkeys(at for at, _ in places))
+    names = sorted(dict.fromkeys(name for _, name in places), key=_rank)
+    for at in order:
+        for name in names:
+            if (at, name) in places:
+                cells = [
+                    _cell(next((s for s in series if (s.at, s.contender, s.metric) == (at, name, metric)), None))
+                    for metric in metrics
+                ]
+                rows.append([*([at] if curve else []), name, *cells])
+    return rows
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Sort the service first, peers next, floors last."""
+    for place, start in enumerate(("restate-pubsub", "reference", "nginx")):
+        if name.startswith(start):
+            return place, name
+    return 9, name
+
+
+def table(results: Results, measure: str) -> str:
+    """Return a measure as a Markdown table, aligned for a terminal too."""
+    rows = _rows(results, measure)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    out = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    out.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join([*out, *(f"\n{note}" for note in results.notes.get(measure, []))])
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something to reach: what was found, and whether it is enough."""
+
+    what: str
+    found: str
+    met: bool
+
+
+OURS, PUBLISHED, EAGER = "restate-pubsub", "reference", "reference, pullInterval 0"
+FLOOR = "floor: handler that does nothing"
+
+
+class Targets:
+    """The targets for which a run has figures."""
+
+    def __init__(self, results: Results) -> None:
+        """Look at them all."""
+        self.found: list[Target] = []
+        self._results = results
+        self._reading()
+        self._latency()
+        self._writing()
+        self._tokens()
+
+    def _at_most(self, what: str, value: float | None, limit: float, unit: str) -> None:
+        if value is not None:
+            self.found.append(Target(what, f"{number(value)} {unit}", value <= limit))
+
+    def _at_least(self, what: str, value: float | None, limit: float, unit: str) -> None:
+        if value is not None:
+            self.found.append(Target(what, f"{number(value)} {unit}", value >= limit))
+
+    def _latency(self) -> None:
+        get = self._results.get
+        for readers in ("1", "50"):
+            past = get("latency-readers", OURS, "p50 after the ack", readers)
+            self._at_most(f"20 messages/s, {readers} readers: p50 within 15 ms of the acknowledgement", past, 15, "ms")
+        floor, late = get("ack", FLOOR, "p50"), get("latency-readers", OURS, "p50", "1")
+        if floor is not None and late is not None:
+            self._at_most("1 reader: p50 within the floor's acknowledgement + 3 ms", late - floor, 3, "ms more")
+        if late is not None:
+            worse = _worse(self._results)
+            self.found.append(Target("Later than the reference at no point of any curve", worse or "none", not worse))
+
+    def _reading(self) -> None:
+        get = self._results.get
+        self._at_most("Cold read of 10,000 messages under 400 ms", get("read", OURS, "cold"), 400, "ms")
+        for one in self._results.of("idle"):
+            if one.contender.startswith(OURS) and one.unit == "KB":
+                self._at_most("Idle streams under 60 KB each", one.median, 60, "KB")
+        ours = get("fan-out", f"{OURS}, batches of 100", "deliveries/s")
+        nchan = get("fan-out", "nginx + nchan, one by one", "deliveries/s")
+        if ours is not None and nchan is not None:
+            self._at_least("Fan-out to 500 readers at least nchan's", ours / nchan, 1, "times")
+
+    def _writing(self) -> None:
+        get = self._results.get
+        calls = get("batch", OURS, "append / publish")
+        self._at_most("Appending 1,000 messages in under 3 single publishes", calls, 3, "publishes")
+        stream, single = get("throughput", OURS, "client.stream"), get("throughput", EAGER, "one writer")
+        if stream is not None and single is not None:
+            times = stream / single
+            self._at_least("Tokens into one topic: 20 times the reference's messages/s", times, 20, "times")
+
+    def _tokens(self) -> None:
+        found = self._results.of("tokens")
+        p50 = self._results.get("tokens", OURS, "p50", "20")
+        self._at_most("20 streams of 50 tokens/s: p50 under 150 ms", p50, 150, "ms")
+        p95 = [one for one in found if (one.contender, one.metric) == (OURS, "p95")]
+        held = [one.x for one in p95 if one.x is not None and one.median < HOLDS_MS]
+        if p95:
+            most = max(held, default=0.0)
+            self._at_least("30 streams of 50 tokens/s with p95 under 250 ms", most, 30, "streams")
+
+
+def _worse(results: Results) -> str:
+    """Name the points at which the service is later than the reference."""
+    found = []
+    for measure in ("latency-readers", "latency-rate"):
+        for one in results.of(measure):
+            if one.contender != OURS or one.metric not in ("p50", "p99"):
+                continue
+            for name in (PUBLISHED, EAGER):
+                other = results.get(measure, name, one.metric, one.at)
+                if other is not None and one.median > other:
+                    found.append(f"{one.metric} at {one.at} {SECTIONS[measure].axis} ({name})")
+    return "; ".join(found)
+
+
+def page(results: Results, about: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the page and its plots by file name."""
+    plots: dict[str, str] = {}
+    out = [
+        "# Benchmarks",
+        "",
+        INTRODUCTION,
+        "",
+        *(f"- {name}: {value}" for name, value in about.items()),
+        "",
+    ]
+    if found := Targets(results).found:
+        out += ["## What is to be reached", "", "| | found | |", "|---|---|---|"]
+        out += [f"| {target.what} | {target.found} | {'✓' if target.met else '✗'} |" for target in found]
+        out.append("")
+    for measure, section in SECTIONS.items():
+        if not results.of(measure):
+            continue
+        out += [f"## {section.title}", "", section.text, ""]
+        for metric, label in section.plots:
+            file = f"{measure}-{metric}.svg"
+            plots[file] = _plot(results, measure, metric, label)
+            out += [f"![{section.title}: {label}](benchmarks/{file})", ""]
+        out += [table(results, measure), ""]
+    return "\n".join(out), plots
+
+
+def _plot(results: Results, measure: str, metric: str, label: str) -> str:
+    section = SECTIONS[measure]
+    by_name: dict[str, list[tuple[float, float, float, float]]] = {}
+    for one in results.of(measure):
+        if one.metric == metric and one.x is not None:
+            by_name.setdefault(one.contender, []).append((one.x, one.median, min(one.values), max(one.values)))
+    series = {name: sorted(by_name[name]) for name in sorted(by_name, key=_rank)}
+    return lines(f"{section.title}: {metric}", section.axis, label, series)

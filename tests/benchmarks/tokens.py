@@ -1,0 +1,103 @@
+"""Token streams: how late a token is on the screen when many models talk at once, each into a topic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from benchmarks.crowd import Readers
+from benchmarks.latency import lateness
+from benchmarks.messages import message
+from benchmarks.parts import Contender, Field, Ingress, cpu_seconds
+from benchmarks.plan import END_SECONDS, Plan, turns
+from benchmarks.stats import Results, percentile
+from harness import topic_name
+from restate_pubsub.client import PubsubClient, create_pubsub_client
+from restate_pubsub.dev import RestateServer
+
+TOKENS_PER_SECOND = 50
+HOLDS_MS = 250.0
+"""A stream holds while its p95 is below this: later, and a reader sees the text stutter."""
+
+Write = Callable[[dict[str, Any]], Awaitable[object]]
+
+
+def can_stream() -> bool:
+    """Whether the client has token streams."""
+    return hasattr(PubsubClient, "stream")
+
+
+@contextlib.asynccontextmanager
+async def stream_writers(restate: RestateServer, topics: Sequence[str]) -> AsyncIterator[list[Write]]:
+    """Open a token stream of the client for each topic; leaving waits until everything is written."""
+    client: Any = create_pubsub_client(restate.ingress_url.replace("localhost", "127.0.0.1"))
+    async with client, contextlib.AsyncExitStack() as stack:
+        yield [(await stack.enter_async_context(client.stream(topic))).write for topic in topics]
+
+
+def _one_by_one(ingress: Ingress, topic: str) -> Write:
+    """Return the reference client's way: a one-way send for each token."""
+
+    async def write(token: dict[str, Any]) -> None:
+        await ingress.call(topic, "publish/send", json.dumps(token, separators=(",", ":")).encode())
+
+    return write
+
+
+async def _talk(write: Write, due: Sequence[float]) -> None:
+    """Write a token at each of the due times; one that had to wait for its turn is late from then on."""
+    for at in due:
+        await asyncio.sleep(at - time.monotonic())
+        await write({"delta": "word ", "t": int(at * 1e9), "k": "m"})
+    await write({"delta": ".", "t": time.monotonic_ns(), "k": "e"})
+
+
+async def tokens(field: Field, plan: Plan, results: Results, repetition: int) -> None:
+    """Run concurrent streams of 50 tokens/s with one reader each."""
+    contenders: list[Contender] = [field.ours, field.eager]
+    if not can_stream():
+        results.note("tokens", "This version's client has no token streams: both publish token by token.")
+    for streams in plan.token_streams:
+        for contender in turns(contenders, repetition):
+            # Where the reference is hopelessly behind, more of it only fills Restate with what nobody waits for.
+            if contender is not field.eager or streams <= plan.reference_streams:
+                await _tokens(field, plan, results, contender, streams)
+
+
+async def _tokens(field: Field, plan: Plan, results: Results, contender: Contender, streams: int) -> None:
+    await field.calm()
+    topics = [topic_name() for _ in range(streams)]
+    part = await Readers.open(contender.port, [contender.path(topic) for topic in topics], probe=True)
+    try:
+        await asyncio.gather(*(contender.publish(topic, message("w")) for topic in topics))
+        await part.ready()
+        cpu, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
+        began = time.monotonic() + 0.05
+        count = int(TOKENS_PER_SECOND * plan.token_seconds)
+        # Streams are spread over a tick: models do not talk in step.
+        dues = [[began + (tick + at / streams) / TOKENS_PER_SECOND for tick in range(count)] for at in range(streams)]
+        if contender is field.ours and can_stream():
+            async with stream_writers(field.restate, topics) as writes:
+                await asyncio.gather(*map(_talk, writes, dues))
+        else:
+            ingress = (field.ours if contender is field.ours else field.eager).ingress
+            await asyncio.gather(*map(_talk, [_one_by_one(ingress, topic) for topic in topics], dues))
+        seconds = time.monotonic() - began
+        cpu, restate = cpu_seconds(contender.pids) - cpu, cpu_seconds(field.restate_pids) - restate
+        late, missing = lateness([await part.found(END_SECONDS)], dues[0])
+    finally:
+        await part.close()
+    at = f"{streams}"
+    for metric, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        results.add("tokens", contender.name, metric, "ms", percentile(late, share), at=at, x=streams)
+    results.add("tokens", contender.name, "CPU, service", "%", 100 * cpu / seconds, at=at, x=streams)
+    results.add("tokens", contender.name, "CPU, Restate", "%", 100 * restate / seconds, at=at, x=streams)
+    if missing:
+        text = (
+            f"{contender.name}, {at} streams: {missing} tokens had not arrived {END_SECONDS:g} s after the last write."
+        )
+        results.note("tokens", text)
