@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-image generate chart check format image audit lock bench bench-quick clean
+.PHONY: help run demo screenshot test test-unit test-image generate chart check format image audit lock bench bench-quick clean test-faults
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +32,14 @@ run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected
 demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL
 	@exec $(BIN)/python examples/chat/demo.py
 
-test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart
+test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart, short faults
 	@tests/need-debian-packages chromium haproxy prometheus
 	$(BIN)/pytest
+
+# Those in `make test` are the same with short faults.
+test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it does: about a quarter of an hour
+	@tests/need-debian-packages haproxy
+	FAULTS=full $(BIN)/pytest --timeout 400 -s tests/faults
 
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py

@@ -1,12 +1,18 @@
-"""A TCP proxy between two real parts, which can cut, stall, or lose what an answer says."""
+"""What stands between real parts: a TCP proxy that can cut, stall, or lose an answer, and a load balancer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
-from harness import free_port
+import aiohttp
+
+from harness import free_port, until
 
 
 class Proxy:
@@ -78,3 +84,94 @@ class Proxy:
             writer.write(data)
             await writer.drain()
         writer.transport.abort()
+
+
+def haproxy() -> str:
+    """Return the path of Debian's haproxy, which is not on everybody's PATH."""
+    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    assert found, "haproxy is missing: apt-get install haproxy"
+    return found
+
+
+class Balancer:
+    """haproxy before several replicas: `restate_url` for Restate (HTTP/2, request by request), `url` for browsers.
+
+    Restate's side looks only whether a replica listens; browsers are sent to those that say they are ready.
+    """
+
+    def __init__(self, folder: Path, ports: Sequence[int], *, ready: str = "/health/ready") -> None:
+        """Balance over `ports` of this machine; `ready` is asked for on each."""
+        self.restate_port, self.port, self._stats_port = free_port(), free_port(), free_port()
+        self.restate_url = f"http://127.0.0.1:{self.restate_port}"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._config = folder / f"haproxy-{self.port}.cfg"
+        self._log = folder / f"haproxy-{self.port}.log"
+        self._process: asyncio.subprocess.Process | None = None
+        check = "check inter 250ms fall 1 rise 1"
+        h2 = "\n".join(f"  server s{port} 127.0.0.1:{port} proto h2 {check}" for port in ports)
+        h1 = "\n".join(f"  server s{port} 127.0.0.1:{port} {check}" for port in ports)
+        self._config.write_text(
+            f"""
+global
+  maxconn 4000
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 1h
+  timeout server 1h
+  option redispatch
+frontend restate
+  bind 127.0.0.1:{self.restate_port} proto h2
+  default_backend restate
+backend restate
+  balance roundrobin
+{h2}
+frontend web
+  bind 127.0.0.1:{self.port}
+  default_backend web
+backend web
+  balance leastconn
+  option httpchk GET {ready}
+{h1}
+frontend stats
+  bind 127.0.0.1:{self._stats_port}
+  stats enable
+  stats uri /
+"""
+        )
+
+    async def __aenter__(self) -> Self:
+        """Start it, and wait until both ports listen."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                haproxy(), "-db", "-f", str(self._config), stdout=log, stderr=log
+            )
+        await until(self._listens, "haproxy to listen")
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop it."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def up(self, count: int) -> None:
+        """Wait until it sends browsers, and Restate, to `count` replicas."""
+        await until(lambda: self._counts(count), f"{count} replicas behind haproxy")
+
+    async def _counts(self, count: int) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self._stats_port}/;csv") as got:
+            rows = [line.split(",") for line in (await got.text()).splitlines()]
+        up = [row[0] for row in rows if len(row) > 17 and row[17].startswith("UP") and row[1] != "BACKEND"]
+        return up.count("web") == up.count("restate") == count
+
+    async def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.returncode is None, self._log.read_text()
+        for port in (self.restate_port, self.port):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                return False
+            writer.close()
+        return True

@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -34,11 +34,11 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def restate_server(folder: Path, **env: str) -> RestateServer:
+def restate_server(folder: Path, node: str = "pubsub-test", **env: str) -> RestateServer:
     """Return a Restate server on free ports; not started."""
     memory = {"RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "256MB"}
     return RestateServer(
-        folder, ingress_port=free_port(), admin_port=free_port(), node_port=free_port(), env=memory | env
+        folder, ingress_port=free_port(), admin_port=free_port(), node_port=free_port(), node=node, env=memory | env
     )
 
 
@@ -51,9 +51,16 @@ class Service:
     """One `restate-pubsub serve` process."""
 
     def __init__(
-        self, restate: RestateServer, *, python: str = sys.executable, port: int | None = None, **env: str
+        self,
+        restate: RestateServer,
+        *,
+        python: str = sys.executable,
+        program: Sequence[str] = ("-m", "restate_pubsub"),
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+        **settings: str,
     ) -> None:
-        """`env` are further settings."""
+        """`env` and `settings` go into its environment; `program` is what Python runs."""
         self.restate = restate
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -63,9 +70,11 @@ class Service:
             "RESTATE_INGRESS_URL": restate.ingress_url.replace("localhost", "127.0.0.1"),
             "RESTATE_ADMIN_URL": restate.admin_url.replace("localhost", "127.0.0.1"),
             "PUBSUB_BIND": f"127.0.0.1:{self.port}",
-            **env,
+            **(env or {}),
+            **settings,
         }
         self.python = python
+        self.program = program
         self.process: asyncio.subprocess.Process | None = None
         self.log_file = restate.base_dir / f"service-{self.port}.log"
 
@@ -78,7 +87,7 @@ class Service:
         """Start it, wait until it lives, and register it."""
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                self.python, "-m", "restate_pubsub", "serve", env=self.env, stdout=log, stderr=log
+                self.python, *self.program, "serve", env=self.env, stdout=log, stderr=log
             )
         await until(lambda: self.answers("/health/live"), f"{self.url} to live:\n{self.log}")
         if register:
@@ -102,8 +111,7 @@ class Service:
         """Run the command with this service's settings; return its exit code and all it printed."""
         process = await asyncio.create_subprocess_exec(
             self.python,
-            "-m",
-            "restate_pubsub",
+            *self.program,
             *words,
             env=self.env | dict(env or {}) | settings,
             stdin=asyncio.subprocess.PIPE,

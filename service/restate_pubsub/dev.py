@@ -53,6 +53,7 @@ class RestateServer:
         ingress_port: int = 8080,
         admin_port: int = 9070,
         node_port: int = 5122,
+        node: str = NODE,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """Ports are TCP, on all interfaces as the server does by default."""
@@ -60,6 +61,7 @@ class RestateServer:
         self.ingress_url = f"http://localhost:{ingress_port}"
         self.admin_url = f"http://localhost:{admin_port}"
         self.log_file = base_dir / "restate.log"
+        self._node = node
         self._env = {
             "RESTATE_INGRESS__BIND_PORT": str(ingress_port),
             "RESTATE_ADMIN__BIND_PORT": str(admin_port),
@@ -93,7 +95,7 @@ class RestateServer:
                 "--base-dir",
                 str(self.base_dir),
                 "--node-name",
-                NODE,
+                self._node,
                 env=inherited | self._env,
                 stdout=log,
                 stderr=log,

@@ -22,7 +22,7 @@ from restate_pubsub.errors import InvalidRequest, NotEnabled, OffsetGone, Pubsub
 from restate_pubsub.hub import Hub, Reader, Start
 from restate_pubsub.problems import problem_of
 from restate_pubsub.requests import flag_of, start_of, topic_of
-from restate_pubsub.sse import StreamResponse
+from restate_pubsub.sse import StreamResponse, come_back
 from restate_pubsub.wire import Limits
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Routes:
                 start = start_of(request)
                 strict = flag_of(request, "strict")
                 if self._health.draining:
+                    if "text/event-stream" in request.headers.get("accept", ""):
+                        return come_back(settings.retry)
                     msg = "This process is about to stop: connect again"
                     raise Unavailable(msg)
                 if request.method == "HEAD":

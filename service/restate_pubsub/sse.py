@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
+from starlette.responses import Response
 
 from restate_pubsub.frames import opening
 
@@ -44,10 +45,8 @@ class StreamResponse(EventSourceResponse):
         self._on_slow = on_slow
         self._lasts = lasts
         self._ends = ends
-        # Each stream has a time of its own, so that those that lose a connection together come back apart.
-        first = opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311
         super().__init__(
-            _frames(first, reader),
+            _frames(_opening(retry), reader),
             ping=heartbeat,
             ping_message_factory=lambda: _BEAT,
             send_timeout=send_timeout,
@@ -85,6 +84,16 @@ class StreamResponse(EventSourceResponse):
 async def _then_cancel(part: Callable[[Any], Awaitable[None]], channel: Any, scope: anyio.CancelScope) -> None:
     await part(channel)
     scope.cancel()
+
+
+def come_back(retry: float) -> Response:
+    """Return a stream that ends at once: a browser comes back after `retry`, where it would give up on any error."""
+    return Response(_opening(retry), headers={"cache-control": "no-store"}, media_type="text/event-stream")
+
+
+def _opening(retry: float) -> bytes:
+    # Each stream has a time of its own, so that those that lose a connection together come back apart.
+    return opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311 - spreads load
 
 
 async def _frames(first: bytes, reader: Reader) -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ LIMITS = {
 @pytest.fixture(scope="module")
 async def strict(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service with small limits; its object has a name of its own."""
-    service = await Service(restate, port=free_port(), PUBSUB_OBJECT_NAME="strict", **LIMITS).start()
+    service = await Service(restate, port=free_port(), PUBSUB_OBJECT_NAME="strict", env=LIMITS).start()
     yield service
     await service.stop()
 

@@ -62,7 +62,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def stoppable(restate: RestateServer, python: str) -> AsyncIterator[Service]:
     """Return a service that the test may stop; its object has a name of its own."""
     env = {"PUBSUB_OBJECT_NAME": "stoppable", "PUBSUB_DRAIN_TIMEOUT": f"{DRAIN:g}s", "PUBSUB_HEARTBEAT": "1s"}
-    service = await Service(restate, python=python, port=free_port(), **env).start()
+    service = await Service(restate, python=python, port=free_port(), env=env).start()
     yield service
     await service.stop()
 
@@ -100,6 +100,8 @@ async def test_a_signal_ends_all_of_it_well(
         await until(lambda: "draining" in stoppable.log, "the drain")
         status, problem, headers = await get(stoppable.topic_url(topic))
         assert (503, "restate-unavailable", "1") == (status, problem["code"], headers["retry-after"])
+        status, text, _ = await get(stoppable.topic_url(topic), accept="text/event-stream")
+        assert (200, True) == (status, b"\nretry: " in text)  # any other status would stop an EventSource for good
         status, ready, _ = await get(f"{stoppable.url}/health/ready")
         assert (503, "draining: this process is about to stop") == (status, ready["reason"])
         assert 0 == await asyncio.wait_for(stoppable.process.wait(), DRAIN + 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 
@@ -441,3 +442,32 @@ async def test_the_busiest_topics_are_described(hub: Hub, source: MemorySource) 
     slow.close()
     for reader in reading:
         await reader.close()
+
+
+class Hot(MemorySource):
+    """A topic that has news for every pull, and notes when they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+        self.append(topic, *numbers(len(self.times), len(self.times) + 1))
+        self.times.append(asyncio.get_running_loop().time())
+        return await super().pull(topic, offset, limit=limit, wait=wait)
+
+
+async def test_a_feed_of_a_hot_topic_now_and_then_pulls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That pull may find nothing and wait, which is what brings a topic that is written here back to its writes."""
+    pause = 0.02
+    monkeypatch.setattr(feed_module, "HOT_PAUSE", pause)
+    monkeypatch.setattr(feed_module, "HOT_RUN", 4)
+    source = Hot()
+    hub = Hub(source, "here", FeedOptions(linger=60))
+    reader = Collected(hub.open("hot", Start()))
+    await reader.has(wire_bytes(0, 24))
+    gaps = [after - before for before, after in itertools.pairwise(source.times[1:])]
+    at_once = [at for at, gap in enumerate(gaps) if gap < pause]
+    assert {4} == {after - before for before, after in itertools.pairwise(at_once)}
+    await reader.close()
+    await hub.close()

@@ -1,0 +1,36 @@
+"""Parts that a fault test may break: each test has its own Restate and its own services.
+
+By default the faults are short, so that the tests run with all others; see `traffic.FULL`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from harness import restate_server, topic_name
+from restate_pubsub.dev import RestateServer
+
+
+@pytest.fixture
+async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
+    """Return a running Restate server that this test may kill."""
+    server = restate_server(tmp_path_factory.mktemp("restate"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[contextlib.AsyncExitStack]:
+    """Return a stack for what the test starts; the last is stopped first."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return a fresh topic."""
+    return topic_name()
