@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -24,82 +20,21 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from restate_pubsub.errors import ConfigError
-from restate_pubsub.origins import check_origins
-from restate_pubsub.units import format_duration, format_size, parse_duration, parse_size
+from restate_pubsub.settings_types import (
+    Binds,
+    Cookie,
+    IdentityKeys,
+    ObjectName,
+    Origins,
+    Path,
+    Seconds,
+    Size,
+    Strings,
+    Url,
+)
+from restate_pubsub.units import format_duration, format_size
 
 Group = Literal["Restate", "Serving", "Access", "Streams", "Limits", "Retention", "Logs"]
-
-
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        msg = "not a URL: use http://host:port or https://host"
-        raise ValueError(msg)
-    return text.rstrip("/")
-
-
-def _path(text: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text):
-        msg = "not a path: use something like /pubsub (letters, digits and . _ ~ - between slashes)"
-        raise ValueError(msg)
-    return text
-
-
-def _binds(value: object) -> object:
-    binds = _listed(value)
-    for bind in binds if isinstance(binds, (list, tuple)) else ():
-        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]*):(\d{1,5})", str(bind))
-        if match is None or int(match[2]) > 65535:
-            msg = "not an address: use host:port, such as 0.0.0.0:9080 or [::]:9080"
-            raise ValueError(msg)
-    return binds
-
-
-def _listed(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _object_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", text):
-        msg = "not an object name: begin with a letter, then letters, digits and . _ -"
-        raise ValueError(msg)
-    return text
-
-
-def _identity_keys(value: object) -> object:
-    keys = _listed(value)
-    for key in keys if isinstance(keys, tuple) else ():
-        if not re.fullmatch(r"publickeyv1_[1-9A-HJ-NP-Za-km-z]+", key):
-            msg = "not an identity key: each begins with publickeyv1_ and goes on in base58"
-            raise ValueError(msg)
-    return keys
-
-
-def _origins(value: object) -> object:
-    origins = _listed(value)
-    if isinstance(origins, tuple):
-        check_origins(origins)
-    return origins
-
-
-def _cookie(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
-        msg = "not a cookie's name: use letters, digits and _ . -"
-        raise ValueError(msg)
-    return text
-
-
-def _unit(parse: Any) -> Any:
-    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
-
-
-Seconds = Annotated[float, _unit(parse_duration)]
-Size = Annotated[int, _unit(parse_size)]
-Url = Annotated[str, AfterValidator(_url)]
-Path = Annotated[str, AfterValidator(_path)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _field(variable: str, default: Any, group: Group, kind: str, description: str, **rules: Any) -> Any:
@@ -125,10 +60,10 @@ class Settings(BaseModel):
     auth_token: SecretStr | None = _field(
         "RESTATE_AUTH_TOKEN", None, "Restate", "secret", "Bearer token for both (Restate Cloud)"
     )
-    object_name: Annotated[str, AfterValidator(_object_name)] = _field(
+    object_name: ObjectName = _field(
         "PUBSUB_OBJECT_NAME", "pubsub", "Restate", "name", "Name of the Virtual Object; publishers use it"
     )
-    identity_keys: Annotated[tuple[str, ...], BeforeValidator(_identity_keys)] = _field(
+    identity_keys: IdentityKeys = _field(
         "PUBSUB_RESTATE_IDENTITY_KEYS",
         (),
         "Restate",
@@ -144,7 +79,7 @@ class Settings(BaseModel):
         ge=1,
     )
 
-    bind: Annotated[tuple[str, ...], BeforeValidator(_binds)] = _field(
+    bind: Binds = _field(
         "PUBSUB_BIND",
         ("0.0.0.0:9080",),
         "Serving",
@@ -221,7 +156,7 @@ class Settings(BaseModel):
         ge=0,
         le=300,
     )
-    jwt_cookie: Annotated[str, AfterValidator(_cookie)] = _field(
+    jwt_cookie: Cookie = _field(
         "PUBSUB_JWT_COOKIE",
         "pubsub_token",
         "Access",
@@ -235,7 +170,7 @@ class Settings(BaseModel):
         kind="true or false",
         description="Take the token from the query, too (`?access_token=`): proxies on the way may log it",
     )
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = _field(
+    cors_origins: Origins = _field(
         "PUBSUB_CORS_ORIGINS",
         (),
         "Access",

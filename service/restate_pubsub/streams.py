@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from restate_pubsub.errors import InvalidRequest, StreamReplaced
-from restate_pubsub.wire import KnownStream, Message, StreamRef, restart_message
+from restate_pubsub.stored import KnownStream
+from restate_pubsub.wire import Message, StreamRef, restart_message
 
 MAX_KNOWN = 64
 """Streams that one topic remembers: the newest, as a retry comes soon or not at all."""

@@ -18,7 +18,7 @@ import msgspec
 import restate
 from restate import ObjectContext, ObjectSharedContext, RunOptions
 
-from restate_pubsub import streams, topic_log, wire
+from restate_pubsub import stored, streams, topic_log, wire
 from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, TopicClosed
 from restate_pubsub.json_text import compact
 from restate_pubsub.topic_log import Bounds, Retention
@@ -160,14 +160,14 @@ class Topic:
         request = wire.decode_pull(raw)
         named = request.subscriber is not None
         self._check_topic(ctx)
-        bounds = wire.decode_bounds((await get(ctx, wire.METADATA_KEY))[0])
+        bounds = stored.decode_bounds((await get(ctx, stored.METADATA_KEY))[0])
         offset = bounds.tail if request.offset is None else request.offset
         if offset < bounds.head:
             raise OffsetGone(offset, bounds.head)
         if offset < bounds.tail:
             batch = await read(ctx, bounds, offset, self.options.limits, request.limit)
             if not batch.messages:  # truncated while we read
-                bounds = wire.decode_bounds((await get(ctx, wire.METADATA_KEY))[0])
+                bounds = stored.decode_bounds((await get(ctx, stored.METADATA_KEY))[0])
                 if offset < bounds.head:
                     raise OffsetGone(offset, bounds.head)
                 msg = f"Message {offset} is missing from the state of topic {ctx.key()!r}: truncate past it to go on"
@@ -184,15 +184,15 @@ class Topic:
     async def info(self, ctx: ObjectSharedContext) -> bytes:
         """Describe the topic: its bounds, whether it is closed, its size, who waits, what is kept."""
         self._check_topic(ctx)
-        raw, waiting = await get(ctx, wire.METADATA_KEY, wire.SUBSCRIPTION_KEY)
-        bounds, retention = wire.decode_bounds(raw), self.options.retention
+        raw, waiting = await get(ctx, stored.METADATA_KEY, stored.SUBSCRIPTION_KEY)
+        bounds, retention = stored.decode_bounds(raw), self.options.retention
         return msgspec.json.encode(
             {
                 "head": bounds.head,
                 "tail": bounds.tail,
                 "closed": bounds.closed,
                 "bytes": bounds.size,
-                "subscribers": len(wire.decode_subscriptions(waiting)),
+                "subscribers": len(stored.decode_subscriptions(waiting)),
                 "retention": {"messages": retention.messages, "bytes": retention.size, "idleSeconds": retention.idle},
             }
         )
@@ -220,19 +220,19 @@ class Topic:
     async def _load(self, ctx: ObjectContext, *keys: str) -> tuple[Any, ...]:
         """Read the bounds, who waits, and the values of `keys`, in one round trip."""
         self._check_topic(ctx)
-        bounds, waiting, *more = await get(ctx, wire.METADATA_KEY, wire.SUBSCRIPTION_KEY, *keys)
-        return wire.decode_bounds(bounds), wire.decode_subscriptions(waiting), *more
+        bounds, waiting, *more = await get(ctx, stored.METADATA_KEY, stored.SUBSCRIPTION_KEY, *keys)
+        return stored.decode_bounds(bounds), stored.decode_subscriptions(waiting), *more
 
     def _save(self, ctx: ObjectContext, bounds: Bounds) -> None:
-        ctx.set(wire.METADATA_KEY, wire.encode_bounds(bounds), RAW)
+        ctx.set(stored.METADATA_KEY, stored.encode_bounds(bounds), RAW)
 
     def _save_waiting(self, ctx: ObjectContext, before: Sequence[Subscription], after: Sequence[Subscription]) -> None:
         if list(after) == list(before):
             return
         if not after:
-            ctx.clear(wire.SUBSCRIPTION_KEY)
+            ctx.clear(stored.SUBSCRIPTION_KEY)
         else:
-            ctx.set(wire.SUBSCRIPTION_KEY, wire.encode_subscriptions(after), RAW)
+            ctx.set(stored.SUBSCRIPTION_KEY, stored.encode_subscriptions(after), RAW)
 
     def _send(
         self, ctx: ObjectContext | ObjectSharedContext, handler: str, arg: bytes, delay: float | None = None
@@ -250,11 +250,11 @@ class Topic:
         stream: StreamRef | None = None,
     ) -> tuple[int, int]:
         """Append, and return the offsets of the batch's own messages."""
-        bounds, waiting, *more = await self._load(ctx, *([] if stream is None else [wire.STREAMS_KEY]))
+        bounds, waiting, *more = await self._load(ctx, *([] if stream is None else [stored.STREAMS_KEY]))
         first = bounds.tail
         announced = 0
         if stream is not None:
-            known = wire.decode_streams(more[0])
+            known = stored.decode_streams(more[0])
             admitted = streams.admit(known, stream, messages, first)
             if not admitted.messages and stream.id in known and (bounds.closed or not close):
                 return known[stream.id].offset, known[stream.id].next_offset  # all of it was done before
@@ -264,14 +264,14 @@ class Topic:
         if not messages and not close:
             return first, first
         if stream is not None and messages:
-            ctx.set(wire.STREAMS_KEY, wire.encode_streams(admitted.streams), RAW)
+            ctx.set(stored.STREAMS_KEY, stored.encode_streams(admitted.streams), RAW)
         sizes = [len(message.data) for message in messages]
         events = {at: message.event for at, message in enumerate(messages, first) if message.event}
         plan = topic_log.plan_append(bounds, sizes, events, close=close)
-        stored = await get_keys(ctx, plan.load) if plan.load else {}
-        self._write(ctx, bounds, plan, messages, stored)
+        already = await get_keys(ctx, plan.load) if plan.load else {}
+        self._write(ctx, bounds, plan, messages, already)
         # Messages that truncation had dropped, and whose keys the sealing has just cleared, count no longer.
-        dropped = sum(len(text) for at, text in stored.items() if bounds.sized_from <= at < bounds.head)
+        dropped = sum(len(text) for at, text in already.items() if bounds.sized_from <= at < bounds.head)
         grown = replace(plan.bounds, size=plan.bounds.size - dropped)
         grown = topic_log.retained(grown, self.options.retention)
         grown = self._timed(ctx, await self._swept(ctx, grown, SWEEP_PAGES_PER_WRITE + len(plan.pages)))
@@ -286,22 +286,22 @@ class Topic:
         bounds: Bounds,
         plan: topic_log.AppendPlan,
         messages: Sequence[Message],
-        stored: Mapping[int, bytes],
+        already: Mapping[int, bytes],
     ) -> None:
         first = bounds.tail
         for write in plan.pages:
             before = [
-                Message(stored.get(at, b"null"), bounds.open_events.get(at))
+                Message(already.get(at, b"null"), bounds.open_events.get(at))
                 for at in range(write.start, min(first, write.stop))
             ]
             after = messages[max(write.start - first, 0) : write.stop - first]
-            ctx.set(wire.page_key(write.page), wire.encode_page(write.start, [*before, *after]), RAW)
+            ctx.set(stored.page_key(write.page), stored.encode_page(write.start, [*before, *after]), RAW)
         for at in plan.keys:
-            ctx.set(wire.message_key(at), messages[at - first].data, RAW)
+            ctx.set(stored.message_key(at), messages[at - first].data, RAW)
         for page, about in plan.loose.items():
-            ctx.set(wire.loose_key(page), wire.encode_loose(about), RAW)
+            ctx.set(stored.loose_key(page), stored.encode_loose(about), RAW)
         for at in plan.load:
-            ctx.clear(wire.message_key(at))
+            ctx.clear(stored.message_key(at))
 
     async def _swept(self, ctx: ObjectContext, bounds: Bounds, max_pages: int) -> Bounds:
         """Clear a part of what lies below the head, and return the bounds that hold then."""
@@ -317,13 +317,13 @@ class Topic:
         settled, pages, cleared = topic_log.settle(bounds, plan, retention, page_sizes, key_sizes)
         for page in pages:
             if page in sealed:
-                ctx.clear(wire.page_key(page))
+                ctx.clear(stored.page_key(page))
                 continue
-            ctx.clear(wire.loose_key(page))
+            ctx.clear(stored.loose_key(page))
             for at in range(max(plan.first, page * topic_log.PAGE), (page + 1) * topic_log.PAGE):
-                ctx.clear(wire.message_key(at))
+                ctx.clear(stored.message_key(at))
         for at in cleared:
-            ctx.clear(wire.message_key(at))
+            ctx.clear(stored.message_key(at))
         return settled
 
     async def _sweep_on(self, ctx: ObjectContext, bounds: Bounds) -> None:

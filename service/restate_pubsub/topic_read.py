@@ -13,7 +13,7 @@ from typing import Any
 from restate import ObjectContext, ObjectSharedContext
 from restate.serde import BytesSerde
 
-from restate_pubsub import wire
+from restate_pubsub import stored
 from restate_pubsub.topic_log import PAGE, PAGE_MAX_BYTES, Bounds, LoosePage, ReadPlan, page_of, plan_read
 from restate_pubsub.wire import Batch, Limits, Message
 
@@ -35,22 +35,22 @@ async def get(ctx: Ctx, *keys: str) -> list[bytes | None]:
 async def get_keys(ctx: Ctx, offsets: Iterable[int]) -> dict[int, bytes]:
     """Read the `m_` keys of `offsets`; missing ones are left out."""
     offsets = list(offsets)
-    values = await get(ctx, *map(wire.message_key, offsets))
+    values = await get(ctx, *map(stored.message_key, offsets))
     return {at: value for at, value in zip(offsets, values, strict=True) if value is not None}
 
 
 async def get_pages(ctx: Ctx, pages: Iterable[int]) -> tuple[dict[int, list[Message]], dict[int, LoosePage]]:
     """Read full pages: those that are sealed, and for the others what is known of them."""
     pages = list(pages)
-    keys = [key for page in pages for key in (wire.page_key(page), wire.loose_key(page))]
+    keys = [key for page in pages for key in (stored.page_key(page), stored.loose_key(page))]
     values = iter(await get(ctx, *keys))
     sealed: dict[int, list[Message]] = {}
     loose: dict[int, LoosePage] = {}
     for page, value, about in zip(pages, values, values, strict=True):
         if value is None:
-            loose[page] = wire.decode_loose(about)
+            loose[page] = stored.decode_loose(about)
         else:
-            sealed[page] = wire.decode_page(value)[1]
+            sealed[page] = stored.decode_page(value)[1]
     return sealed, loose
 
 
@@ -73,12 +73,12 @@ async def _stored(ctx: Ctx, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Mes
     at = plan.start
     rounds = [plan.pages[first : first + PAGES_PER_ROUND] for first in range(0, len(plan.pages), PAGES_PER_ROUND)]
     for pages in rounds:
-        for page, value in zip(pages, await get(ctx, *map(wire.page_key, pages)), strict=True):
+        for page, value in zip(pages, await get(ctx, *map(stored.page_key, pages)), strict=True):
             stop = min((page + 1) * PAGE, plan.stop)
             if value is not None:
                 found = _sealed(value, at, stop)
             else:
-                about = wire.decode_loose((await get(ctx, wire.loose_key(page)))[0])
+                about = stored.decode_loose((await get(ctx, stored.loose_key(page)))[0])
                 found = await _by_keys(ctx, range(at, stop), about)
             for message in found:
                 yield message
@@ -91,7 +91,7 @@ async def _stored(ctx: Ctx, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Mes
 
 
 def _sealed(value: bytes, start: int, stop: int) -> list[Message]:
-    first, messages = wire.decode_page(value)
+    first, messages = stored.decode_page(value)
     return messages[start - first : stop - first] if start >= first else []
 
 
@@ -101,10 +101,10 @@ async def _by_keys(ctx: Ctx, offsets: range, about: LoosePage) -> list[Message]:
     messages: list[Message] = []
     for start in range(offsets.start, offsets.stop, step):
         part = range(start, min(start + step, offsets.stop))
-        stored = await get_keys(ctx, part)
+        found = await get_keys(ctx, part)
         for at in part:
-            if at not in stored:  # sealed while we read, or truncated
-                page = (await get(ctx, wire.page_key(page_of(at))))[0]
+            if at not in found:  # sealed while we read, or truncated
+                page = (await get(ctx, stored.page_key(page_of(at))))[0]
                 return messages + (_sealed(page, at, offsets.stop) if page is not None else [])
-            messages.append(Message(stored[at], about.events.get(at)))
+            messages.append(Message(found[at], about.events.get(at)))
     return messages

@@ -14,15 +14,10 @@ import msgspec
 
 from restate_pubsub.errors import InvalidRequest, InvalidTopic, PubsubError, TooLarge
 from restate_pubsub.json_text import compact, dump, mask_surrogates, shown
-from restate_pubsub.topic_log import Bounds, LoosePage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-
-METADATA_KEY = "messagesMetadata"
-SUBSCRIPTION_KEY = "subscription"
-STREAMS_KEY = "streams"
 
 MAX_OFFSET = 2**53 - 1
 """The largest integer that every JSON reader takes exactly (RFC 8259, section 6)."""
@@ -88,15 +83,6 @@ class StreamRef(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     start: int | None = None
 
 
-class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """One entry of the `streams` state key."""
-
-    offset: int
-    next_offset: int
-    count: int
-    attempt: str | None = None
-
-
 class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The input of `append`."""
 
@@ -126,20 +112,6 @@ class Subscription(msgspec.Struct, omit_defaults=True):
     cancel: bool = False
 
 
-class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """The `messagesMetadata` state key. The reference writes `head` and `tail` alone."""
-
-    head: int
-    tail: int
-    closed: bool = False
-    open_bytes: int = 0
-    open_events: dict[str, str] = {}
-    swept: int | None = None
-    size: int = 0
-    sized_from: int = 0
-    timer: int = 0
-
-
 class Notification(msgspec.Struct, omit_defaults=True, rename="camel"):
     """What an awakeable of a waiting pull is resolved with; `newOffset`, `newMessages` are the reference's."""
 
@@ -162,40 +134,10 @@ class PullResponse(msgspec.Struct, rename="camel"):
     head: int | None = None
 
 
-class Page(msgspec.Struct, omit_defaults=True):
-    """A sealed page: the messages from `offset` on."""
-
-    offset: int
-    messages: list[msgspec.Raw]
-    events: dict[str, str] = {}
-
-
-class Loose(msgspec.Struct):
-    """A full page that stays in `m_` keys: its size, and the names of its events."""
-
-    size: int = 0
-    events: dict[str, str] = {}
-
-
-def message_key(offset: int) -> str:
-    """Return the state key of one message."""
-    return f"m_{offset}"
-
-
-def page_key(page: int) -> str:
-    """Return the state key of a sealed page."""
-    return f"p_{page}"
-
-
-def loose_key(page: int) -> str:
-    """Return the state key for what is known of a full page that is not sealed."""
-    return f"e_{page}"
-
-
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def _decode(raw: bytes, type_: type[T], what: str) -> T:
+def decode(raw: bytes, type_: type[T], what: str) -> T:
     """Decode a request or an answer; errors become InvalidRequest and name the field and the rule."""
     try:
         return msgspec.json.decode(raw or b"{}", type=type_)
@@ -207,12 +149,10 @@ def _decode(raw: bytes, type_: type[T], what: str) -> T:
         raise InvalidRequest(msg) from None
 
 
-def _decode_messages(
-    raw: bytes, type_: type[T], what: str, key: str, field: str | None = None
-) -> tuple[T, list[bytes]]:
+def decode_messages(raw: bytes, type_: type[T], what: str, key: str, field: str | None = None) -> tuple[T, list[bytes]]:
     """Decode a struct whose list `key` holds messages (or entries with a message in `field`), kept as JSON text."""
     masked, restore = mask_surrogates(raw)
-    struct = _decode(masked, type_, what)
+    struct = decode(masked, type_, what)
     attribute = _CAPITAL.sub(lambda match: "_" + match.group().lower(), key)
     return struct, [restore(bytes(entry.data if field else entry)) for entry in getattr(struct, attribute)]
 
@@ -229,7 +169,7 @@ def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, Stre
         TooLarge: too many messages, a message or the batch over its limit.
 
     """
-    request, texts = _decode_messages(raw, AppendRequest, "append", "messages", "data")
+    request, texts = decode_messages(raw, AppendRequest, "append", "messages", "data")
     if len(texts) > limits.batch_messages:
         msg = f"append: {len(texts)} messages in one batch; at most {limits.batch_messages} are allowed"
         raise TooLarge(msg)
@@ -328,7 +268,7 @@ def check_topic(topic: str, limits: Limits) -> None:
 
 def decode_pull(raw: bytes) -> PullRequest:
     """Decode and check the input of `pull`."""
-    request = _decode(raw, PullRequest, "pull")
+    request = decode(raw, PullRequest, "pull")
     check_offset(request.offset, "pull")
     if request.limit is not None and request.limit < 1:
         msg = f"pull: limit {request.limit} is less than 1"
@@ -354,7 +294,7 @@ def check_offset(offset: int | None, what: str) -> None:
 
 def decode_subscribe(raw: bytes) -> Subscription:
     """Decode and check the input of `subscribe`."""
-    request = _decode(raw, Subscription, "subscribe")
+    request = decode(raw, Subscription, "subscribe")
     check_offset(request.offset, "subscribe")
     return request
 
@@ -371,102 +311,22 @@ def decode_count(raw: bytes) -> int:
     return count
 
 
-# --- state -----------------------------------------------------------------------------------------------------
-
-
-def decode_bounds(raw: bytes | None) -> Bounds:
-    """Read the metadata; without any, the topic is new."""
-    if not raw:
-        return Bounds()
-    meta = _decode(raw, Metadata, METADATA_KEY)
-    ours = meta.swept is not None  # the reference writes head and tail alone, and clears at once
-    return Bounds(
-        head=meta.head,
-        tail=meta.tail,
-        closed=meta.closed,
-        open_bytes=meta.open_bytes,
-        open_events={int(at): name for at, name in meta.open_events.items()},
-        swept=meta.head if meta.swept is None else meta.swept,
-        size=meta.size,
-        sized_from=meta.sized_from if ours else meta.tail,
-        timer=meta.timer,
-    )
-
-
-def encode_bounds(bounds: Bounds) -> bytes:
-    """Write the metadata: the reference's two fields first, then ours."""
-    return msgspec.json.encode(
-        Metadata(
-            head=bounds.head,
-            tail=bounds.tail,
-            closed=bounds.closed,
-            open_bytes=bounds.open_bytes,
-            open_events={str(at): name for at, name in bounds.open_events.items()},
-            swept=bounds.swept,
-            size=bounds.size,
-            sized_from=bounds.sized_from,
-            timer=bounds.timer,
-        )
-    )
-
-
-def decode_subscriptions(raw: bytes | None) -> list[Subscription]:
-    """Read who waits."""
-    return msgspec.json.decode(raw, type=list[Subscription]) if raw else []
-
-
-def encode_subscriptions(waiting: Sequence[Subscription]) -> bytes:
-    """Write who waits."""
-    return msgspec.json.encode(waiting)
-
-
-def encode_page(offset: int, messages: Sequence[Message]) -> bytes:
-    """Write a sealed page that starts at `offset`."""
-    return b'{"offset":%d,"messages":[%b]%b}' % (offset, _join(messages), _events(offset, messages))
-
-
-def decode_page(raw: bytes) -> tuple[int, list[Message]]:
-    """Read a sealed page: its first offset and its messages."""
-    page, texts = _decode_messages(raw, Page, "page", "messages")
-    return page.offset, _named(page.offset, texts, page.events)
-
-
-def encode_loose(loose: LoosePage) -> bytes:
-    """Write what is known of a full page that is not sealed."""
-    return msgspec.json.encode({"size": loose.size, "events": {str(at): name for at, name in loose.events.items()}})
-
-
-def decode_loose(raw: bytes | None) -> LoosePage:
-    """Read what is known of a full page that is not sealed; the reference's pages have no such key."""
-    if not raw:
-        return LoosePage(0, {})
-    stored = _decode(raw, Loose, "page events")
-    return LoosePage(stored.size, {int(at): name for at, name in stored.events.items()})
-
-
-def decode_streams(raw: bytes | None) -> dict[str, KnownStream]:
-    """Read which streams the topic remembers, oldest first."""
-    return msgspec.json.decode(raw, type=dict[str, KnownStream]) if raw else {}
-
-
-def encode_streams(streams: Mapping[str, KnownStream]) -> bytes:
-    """Write which streams the topic remembers."""
-    return msgspec.json.encode(streams)
-
-
 # --- answers ---------------------------------------------------------------------------------------------------
 
 
-def _join(messages: Iterable[Message]) -> bytes:
+def join(messages: Iterable[Message]) -> bytes:
+    """Write messages as the inside of a JSON array."""
     return b",".join([message.data or b"null" for message in messages])
 
 
-def _events(offset: int, messages: Iterable[Message]) -> bytes:
+def event_names(offset: int, messages: Iterable[Message]) -> bytes:
+    """Write which messages have events, by offset, as a further member of an object; nothing where none has."""
     events = {str(at): message.event for at, message in enumerate(messages, offset) if message.event}
     return b',"events":' + msgspec.json.encode(events) if events else b""
 
 
-def _named(offset: int, texts: Sequence[bytes], events: Mapping[str, str]) -> list[Message]:
+def named(offset: int, texts: Sequence[bytes], events: Mapping[str, str]) -> list[Message]:
+    """Give texts their events back."""
     if not events:
         return [Message(text) for text in texts]
     return [Message(text, events.get(str(at))) for at, text in enumerate(texts, offset)]
@@ -476,7 +336,7 @@ def _extras(batch: Batch, *, with_offset: bool) -> bytes:
     return b"".join(
         (
             b',"offset":%d' % batch.offset if with_offset else b"",
-            _events(batch.offset, batch.messages),
+            event_names(batch.offset, batch.messages),
             b',"closed":true' if batch.closed else b"",
             b',"head":%d' % batch.head if batch.head is not None else b"",
         )
@@ -486,24 +346,24 @@ def _extras(batch: Batch, *, with_offset: bool) -> bytes:
 def encode_pull_response(batch: Batch, *, with_offset: bool) -> bytes:
     """Write the answer to a pull. `events` names events by offset; `offset` goes to callers that named themselves."""
     extras = _extras(batch, with_offset=with_offset)
-    return b'{"messages":[%b],"nextOffset":%d%b}' % (_join(batch.messages), batch.next_offset, extras)
+    return b'{"messages":[%b],"nextOffset":%d%b}' % (join(batch.messages), batch.next_offset, extras)
 
 
 def decode_pull_response(raw: bytes, requested: int) -> Batch:
     """Read the answer to a pull from `requested`."""
-    answer, texts = _decode_messages(raw, PullResponse, "pull response", "messages")
+    answer, texts = decode_messages(raw, PullResponse, "pull response", "messages")
     offset = requested if answer.offset is None else answer.offset
-    return Batch(offset, _named(offset, texts, answer.events), answer.next_offset, answer.closed, answer.head)
+    return Batch(offset, named(offset, texts, answer.events), answer.next_offset, answer.closed, answer.head)
 
 
 def encode_notification(batch: Batch) -> bytes:
     """Write what a waiting pull's awakeable is resolved with."""
     extras = _extras(batch, with_offset=True)
-    return b'{"newOffset":%d,"newMessages":[%b]%b}' % (batch.next_offset, _join(batch.messages), extras)
+    return b'{"newOffset":%d,"newMessages":[%b]%b}' % (batch.next_offset, join(batch.messages), extras)
 
 
 def decode_notification(raw: bytes, requested: int) -> Batch:
     """Read what a waiting pull from `requested` was woken with."""
-    news, texts = _decode_messages(raw, Notification, "notification", "newMessages")
+    news, texts = decode_messages(raw, Notification, "notification", "newMessages")
     offset = requested if news.offset is None else news.offset
-    return Batch(offset, _named(offset, texts, news.events), news.new_offset, news.closed, news.head)
+    return Batch(offset, named(offset, texts, news.events), news.new_offset, news.closed, news.head)

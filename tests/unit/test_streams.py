@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from restate_pubsub import streams
 from restate_pubsub.errors import InvalidRequest, StreamReplaced
-from restate_pubsub.wire import KnownStream, Message, StreamRef
+from restate_pubsub.stored import KnownStream
+from restate_pubsub.wire import Message, StreamRef
 
 
 def tokens(*texts: str) -> list[Message]:

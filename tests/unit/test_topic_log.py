@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restate_pubsub import topic_log, wire
+from restate_pubsub import stored, topic_log
 from restate_pubsub.topic_log import PAGE, PAGE_MAX_BYTES, Bounds, Retention
 from restate_pubsub.wire import Message
 
@@ -23,30 +23,30 @@ class State:
 
     @property
     def bounds(self) -> Bounds:
-        return wire.decode_bounds(self.keys.get(wire.METADATA_KEY))
+        return stored.decode_bounds(self.keys.get(stored.METADATA_KEY))
 
     def _save(self, bounds: Bounds) -> None:
-        self.keys[wire.METADATA_KEY] = wire.encode_bounds(bounds)
+        self.keys[stored.METADATA_KEY] = stored.encode_bounds(bounds)
 
     def append(self, messages: list[Message]) -> None:
         bounds = self.bounds
         first = bounds.tail
         events = {at: m.event for at, m in enumerate(messages, first) if m.event}
         plan = topic_log.plan_append(bounds, [len(m.data) for m in messages], events)
-        stored = {at: self.keys[wire.message_key(at)] for at in plan.load}
+        already = {at: self.keys[stored.message_key(at)] for at in plan.load}
         for write in plan.pages:
             before = [
-                Message(stored[at], bounds.open_events.get(at)) for at in range(write.start, min(first, write.stop))
+                Message(already[at], bounds.open_events.get(at)) for at in range(write.start, min(first, write.stop))
             ]
             after = messages[max(write.start - first, 0) : write.stop - first]
-            self.keys[wire.page_key(write.page)] = wire.encode_page(write.start, [*before, *after])
+            self.keys[stored.page_key(write.page)] = stored.encode_page(write.start, [*before, *after])
         for at in plan.keys:
-            self.keys[wire.message_key(at)] = messages[at - first].data
+            self.keys[stored.message_key(at)] = messages[at - first].data
         for page, about in plan.loose.items():
-            self.keys[wire.loose_key(page)] = wire.encode_loose(about)
+            self.keys[stored.loose_key(page)] = stored.encode_loose(about)
         for at in plan.load:
-            del self.keys[wire.message_key(at)]
-        dropped = sum(len(text) for at, text in stored.items() if bounds.sized_from <= at < bounds.head)
+            del self.keys[stored.message_key(at)]
+        dropped = sum(len(text) for at, text in already.items() if bounds.sized_from <= at < bounds.head)
         grown = replace(plan.bounds, size=plan.bounds.size - dropped)
         self.sweep(topic_log.retained(grown, self.retention), 2 + len(plan.pages))
 
@@ -56,20 +56,20 @@ class State:
     def sweep(self, bounds: Bounds, max_pages: int) -> None:
         plan = topic_log.plan_sweep(bounds, self.retention, max_pages)
         page_sizes = {
-            page: sum(len(m.data) for m in wire.decode_page(self.keys[wire.page_key(page)])[1])
-            if wire.page_key(page) in self.keys
-            else wire.decode_loose(self.keys.get(wire.loose_key(page))).size
+            page: sum(len(m.data) for m in stored.decode_page(self.keys[stored.page_key(page)])[1])
+            if stored.page_key(page) in self.keys
+            else stored.decode_loose(self.keys.get(stored.loose_key(page))).size
             for page in plan.pages
         }
-        key_sizes = {at: len(self.keys[wire.message_key(at)]) for at in plan.keys}
+        key_sizes = {at: len(self.keys[stored.message_key(at)]) for at in plan.keys}
         bounds, pages, keys = topic_log.settle(bounds, plan, self.retention, page_sizes, key_sizes)
         for page in pages:
-            if self.keys.pop(wire.page_key(page), None) is None:
-                self.keys.pop(wire.loose_key(page), None)
+            if self.keys.pop(stored.page_key(page), None) is None:
+                self.keys.pop(stored.loose_key(page), None)
                 for at in range(max(plan.first, page * PAGE), (page + 1) * PAGE):
-                    self.keys.pop(wire.message_key(at), None)
+                    self.keys.pop(stored.message_key(at), None)
         for at in keys:
-            del self.keys[wire.message_key(at)]
+            del self.keys[stored.message_key(at)]
         self._save(bounds)
 
     def read(self, offset: int, limit: int) -> list[Message]:
@@ -78,16 +78,16 @@ class State:
         at = plan.start
         for page in plan.pages:
             stop = min((page + 1) * PAGE, plan.stop)
-            value = self.keys.get(wire.page_key(page))
+            value = self.keys.get(stored.page_key(page))
             if value is not None:
-                first, messages = wire.decode_page(value)
+                first, messages = stored.decode_page(value)
                 found += messages[at - first : stop - first]
             else:
-                events = wire.decode_loose(self.keys.get(wire.loose_key(page))).events
-                found += [Message(self.keys[wire.message_key(o)], events.get(o)) for o in range(at, stop)]
+                events = stored.decode_loose(self.keys.get(stored.loose_key(page))).events
+                found += [Message(self.keys[stored.message_key(o)], events.get(o)) for o in range(at, stop)]
             at = stop
         events = self.bounds.open_events
-        return found + [Message(self.keys[wire.message_key(o)], events.get(o)) for o in plan.keys]
+        return found + [Message(self.keys[stored.message_key(o)], events.get(o)) for o in plan.keys]
 
 
 MESSAGES = st.builds(
@@ -111,8 +111,8 @@ def test_what_was_appended_is_read_back_in_order(steps: list[list[Message] | int
     """Through any mix of publishes, batches and truncations, on a topic that another implementation began."""
     state, log = State(), [Message(b"%d" % at) for at in range(legacy)]
     if legacy:
-        state.keys = {wire.message_key(at): message.data for at, message in enumerate(log)}
-        state.keys[wire.METADATA_KEY] = json.dumps({"head": 0, "tail": legacy}).encode()
+        state.keys = {stored.message_key(at): message.data for at, message in enumerate(log)}
+        state.keys[stored.METADATA_KEY] = json.dumps({"head": 0, "tail": legacy}).encode()
     head = 0
     for step in steps:
         before = state.bounds

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restate_pubsub import wire
+from restate_pubsub import stored, wire
 from restate_pubsub.errors import InvalidMessage, InvalidRequest, InvalidTopic, PubsubError, TooLarge
 from restate_pubsub.topic_log import Bounds, LoosePage
 from restate_pubsub.wire import Batch, Limits, Message, Subscription
@@ -47,33 +47,33 @@ def test_a_notification_of_the_reference_is_understood() -> None:
 @given(MESSAGES, st.integers(0, 1000))
 def test_a_page_is_read_as_it_was_written(messages: list[Message], at: int) -> None:
     """With its first offset and its events."""
-    assert (at, messages) == wire.decode_page(wire.encode_page(at, messages))
+    assert (at, messages) == stored.decode_page(stored.encode_page(at, messages))
 
 
 def test_the_references_metadata_is_understood() -> None:
     """Head and tail alone: everything below the head is swept, nothing was counted."""
-    bounds = wire.decode_bounds(b'{"head":3,"tail":70}')
+    bounds = stored.decode_bounds(b'{"head":3,"tail":70}')
     assert Bounds(head=3, tail=70, swept=3, sized_from=70) == bounds
 
 
 def test_metadata_begins_with_what_the_reference_reads() -> None:
     """Its head and tail are ours."""
-    text = wire.encode_bounds(Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2))
+    text = stored.encode_bounds(Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2))
     assert {key: json.loads(text)[key] for key in ("head", "tail")} == {"head": 1, "tail": 2}
-    assert Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2) == wire.decode_bounds(text)
+    assert Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2) == stored.decode_bounds(text)
 
 
 def test_a_missing_state_is_an_empty_topic() -> None:
     """For every key."""
-    assert Bounds() == wire.decode_bounds(None)
-    assert wire.decode_subscriptions(None) == []
-    assert LoosePage(0, {}) == wire.decode_loose(None)
-    assert wire.decode_streams(None) == {}
+    assert Bounds() == stored.decode_bounds(None)
+    assert stored.decode_subscriptions(None) == []
+    assert LoosePage(0, {}) == stored.decode_loose(None)
+    assert stored.decode_streams(None) == {}
 
 
 def test_the_references_subscriptions_are_understood() -> None:
     """They have no subscriber."""
-    assert [Subscription(1, "sign_1")] == wire.decode_subscriptions(b'[{"offset":1,"id":"sign_1"}]')
+    assert [Subscription(1, "sign_1")] == stored.decode_subscriptions(b'[{"offset":1,"id":"sign_1"}]')
 
 
 @pytest.mark.parametrize(
