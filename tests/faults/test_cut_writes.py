@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults import Balancer
-from harness import Service, free_port
+from harness import Service, call, free_port, publish, until
 from restate_pubsub.dev import RestateServer
 from traffic import FULL, Writers, agree, reading, report
 
@@ -66,6 +66,29 @@ async def test_a_cut_write_is_finished_by_the_other_replica(
         report(f"write cut off ({fault}), two replicas", writers, readers, since)
         assert max(reader.latest(writers, since) for reader in readers) < LATEST
     assert sum([await replica.metric("restate_pubsub_suspected_writes_total") for replica in replicas]) >= 3
+
+
+async def test_a_cut_write_that_nothing_follows_is_shown(
+    restate: RestateServer, parts: contextlib.AsyncExitStack, topic: str
+) -> None:
+    """No later write tells the replica that was cut off what it lacks; it asks because it was cut off."""
+    replicas = [Service(restate, program=PATCHED, FAULT="raise", FAULT_EVERY="1") for _ in range(2)]
+    for replica in replicas:
+        await replica.start(register=False)
+        parts.push_async_callback(replica.stop)
+    balancer = await parts.enter_async_context(Balancer(restate.base_dir, [replica.port for replica in replicas]))
+    code, out = await replicas[0].command("register", "--url", f"{balancer.restate_url}/restate", "--force")
+    assert code == 0, out
+
+    async def both_wait() -> bool:
+        return bool((await call(restate, topic, "info"))[1]["subscribers"] == 2)
+
+    async with reading([replica.topic_url(topic) for replica in replicas]) as readers:
+        for number in range(4):
+            await until(both_wait, "both feeds to wait")
+            await publish(restate, topic, number)
+            await until(lambda number=number: all(one.next == number + 1 for one in readers), "it", LATEST)  # type: ignore[misc]
+        assert [[0, 1, 2, 3]] * 2 == [[message.data for message in one.messages] for one in readers]
 
 
 @pytest.mark.parametrize("count", [1, 2])
