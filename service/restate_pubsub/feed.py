@@ -43,6 +43,8 @@ nothing and stays, and the writes hand their messages over again; elsewhere it c
 WAKE_AT_ONCE = 4
 """Readers that are woken together. Writing to them takes a fifth of a millisecond, and a call from Restate needs
 some fifty turns of the loop."""
+HEARD_SECONDS = 2.0
+"""A pull that has not brought what a write here has done after this may wait on a node that is gone."""
 PEACE_SECONDS = 1.0
 """A pull that has waited for so long has not failed."""
 BACKOFF_FIRST, BACKOFF_LAST = 0.1, 5.0
@@ -98,6 +100,8 @@ class Feed:
         self._answered = 0.0
         self._hot = 0
         self._failures = 0
+        self._heard = 0
+        self._listening: asyncio.TimerHandle | None = None
         self._locating: asyncio.Task[int] | None = None
         self._history: dict[int, asyncio.Task[Ring]] = {}
         self._log = log.bind(topic=topic)
@@ -116,6 +120,8 @@ class Feed:
         tasks = [task for task in (self._task, self._locating, *self._history.values()) if task is not None]
         self._history.clear()
         self._memory.forget(self)
+        if self._listening is not None:
+            self._listening.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,6 +142,18 @@ class Feed:
         """
         self.ring.shrink(max(self.ring.size - size, 0))
         return self.ring.size
+
+    def heard(self, tail: int) -> None:
+        """Get to `tail` soon: whatever else should bring the news, ask Restate if it has not in a while."""
+        self._heard = max(self._heard, tail)
+        if self._listening is None and self.positioned.is_set() and self.ring.tail < tail:
+            self._listening = asyncio.get_running_loop().call_later(HEARD_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._listening = None
+        if self.ring.tail < self._heard:
+            self._observer.suspected()
+            self.poke()
 
     def poke(self) -> None:
         """Ask Restate now, instead of waiting for the long poll."""
@@ -308,6 +326,7 @@ class Feed:
 
     def _restart_at(self, tail: int, head: int) -> None:
         self.ring.clear(tail)
+        self._heard = 0
         self._history.clear()  # what was read before must not be shown as what is there now
         self._memory.holds(self, 0)
         self.head = head

@@ -26,6 +26,15 @@ def opening(retry_ms: int) -> bytes:
     return b": open\nretry: %d\n\n" % retry_ms
 
 
+def place_frame(offset: int) -> bytes:
+    """Encode where a stream begins, for a reader that did not say: an id, and no event.
+
+    `EventSource` remembers it, so that one that loses its connection before the first message comes back to this
+    place, and not to what is the latest then.
+    """
+    return b"id: %d\n\n" % offset
+
+
 def reset_frame(requested: int, head: int, tail: int, go_on: int) -> bytes:
     """Encode that the messages from `requested` are gone and the stream goes on at `go_on`.
 

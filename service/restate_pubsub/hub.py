@@ -18,7 +18,7 @@ import structlog
 
 from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout
 from restate_pubsub.feed import Feed, FeedOptions, backed_off
-from restate_pubsub.frames import end_frame, reset_frame
+from restate_pubsub.frames import end_frame, place_frame, reset_frame
 from restate_pubsub.observer import Nobody, Observer
 from restate_pubsub.ring import Ring
 from restate_pubsub.ring_memory import RingMemory
@@ -155,6 +155,8 @@ class Reader:
         feed = self._feed
         loop = asyncio.get_running_loop()
         joined = loop.time()
+        if self.placed and self.start.kind != "offset":
+            yield place_frame(self.cursor)
         while not self._stopped:
             if feed.epoch != self._epoch:
                 self._epoch = feed.epoch
@@ -300,6 +302,12 @@ class Hub:
             except Exception:  # a reader's trouble must not fail the write
                 log.exception("delivery failed; the feed asks Restate", topic=topic)
                 feed.poke()
+
+    def heard(self, topic: str, tail: int) -> None:
+        """Make sure that a feed gets to `tail`, which a write in this process has reached."""
+        feed = self._feeds.get(topic)
+        if feed is not None:
+            feed.heard(tail)
 
     def suspect(self, topic: str) -> None:
         """Make a feed ask Restate at once: a write may have happened that was not delivered."""

@@ -49,6 +49,9 @@ class LocalReaders(Protocol):
     def deliver(self, topic: str, batch: Batch) -> None:
         """Take durable news of a topic. Must not raise."""
 
+    def heard(self, topic: str, tail: int) -> None:
+        """A write ran here that was not handed over: the topic goes up to `tail`. Must not raise."""
+
     def suspect(self, topic: str) -> None:
         """A write was cut off before it was delivered: ask Restate. Must not raise."""
 
@@ -277,6 +280,8 @@ class Topic:
         grown = self._timed(ctx, await self._swept(ctx, grown, SWEEP_PAGES_PER_WRITE + len(plan.pages)))
         self._save(ctx, grown)
         await self._announce(ctx, waiting, Batch(first, messages, grown.tail, closed=close, head=grown.head))
+        if self.options.local is not None:
+            self.options.local.heard(ctx.key(), grown.tail)
         self.options.on_write(handler, len(messages))
         return first + announced, grown.tail
 

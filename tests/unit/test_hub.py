@@ -119,9 +119,10 @@ async def test_a_reader_begins_where_it_asks_to(hub: Hub, source: MemorySource, 
     source.append("t", *numbers(0, 5))
     reader = Collected(hub.open("t", start))
     await reader.placed()
-    await reader.has(wire_bytes(first, 5))
+    place = b"" if start.kind == "offset" else b"id: %d\n\n" % first  # so that it can come back to it
+    await reader.has(place + wire_bytes(first, 5))
     source.append("t", *numbers(5, 6))
-    await reader.has(wire_bytes(first, 6))
+    await reader.has(place + wire_bytes(first, 6))
     await reader.close()
 
 
@@ -228,7 +229,7 @@ async def test_a_reader_behind_the_ring_reads_the_log_again(source: MemorySource
     slow = hub.open("t", Start("offset", 0))
     for at in range(3000, 3010):
         source.append("t", *numbers(at, at + 1))
-    await fast.has(wire_bytes(3000, 3010))
+    await fast.has(b"id: 3000\n\n" + wire_bytes(3000, 3010))
     late = Collected(slow)
     await late.has(wire_bytes(0, 3010))
     for reader in (fast, late):
@@ -309,6 +310,19 @@ async def test_a_feed_survives_what_nobody_foresaw(hub: Hub, source: MemorySourc
     source.append("t", *numbers(0, 1))
     await until(lambda: source.pulls > 1 or hub._feeds["t"]._failures, "the failure")
     source.failing = None
+    await reader.has(wire_bytes(0, 1))
+    await reader.close()
+
+
+async def test_a_write_here_that_no_pull_brings_is_asked_for(
+    hub: Hub, source: MemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pull may wait on a node of Restate that is gone."""
+    monkeypatch.setattr(feed_module, "HEARD_SECONDS", 0.01)
+    reader = Collected(hub.open("t", Start()))
+    await until(lambda: source.pulls, "the first pull")
+    source._topic("t").messages += numbers(0, 1)  # nobody was woken
+    hub.heard("t", 1)
     await reader.has(wire_bytes(0, 1))
     await reader.close()
 
