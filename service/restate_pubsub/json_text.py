@@ -76,11 +76,11 @@ def _depth(raw: bytes) -> int:
     return depth
 
 
-def compact(raw: bytes, max_bytes: int) -> bytes:
-    """Check one message and take the white space between its tokens away.
+def check(raw: bytes, max_bytes: int) -> None:
+    """Check the size and the depth of one message that is known to be JSON.
 
     Raises:
-        InvalidMessage: not JSON, not UTF-8, or nested deeper than `MAX_DEPTH`.
+        InvalidMessage: nested deeper than `MAX_DEPTH`.
         TooLarge: over `max_bytes`.
 
     """
@@ -90,6 +90,26 @@ def compact(raw: bytes, max_bytes: int) -> bytes:
     if (depth := _depth(raw)) > MAX_DEPTH:
         msg = f"The message nests {depth} levels deep or more; at most {MAX_DEPTH} are allowed"
         raise InvalidMessage(msg)
+
+
+def squeezed(raw: bytes) -> bytes | None:
+    """Take the white space between tokens away, of any JSON text at once; None if it is not quite JSON."""
+    try:
+        raw.decode()
+        return msgspec.json.format(raw, indent=-1)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None
+
+
+def compact(raw: bytes, max_bytes: int) -> bytes:
+    """Check one message and take the white space between its tokens away.
+
+    Raises:
+        InvalidMessage: not JSON, not UTF-8, or nested deeper than `MAX_DEPTH`.
+        TooLarge: over `max_bytes`.
+
+    """
+    check(raw, max_bytes)
     try:
         raw.decode()
         masked, restore = mask_surrogates(raw)

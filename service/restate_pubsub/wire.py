@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from restate_pubsub.errors import InvalidRequest, InvalidTopic, PubsubError, TooLarge
-from restate_pubsub.json_text import compact, dump, mask_surrogates, shown
+from restate_pubsub.json_text import check, compact, dump, mask_surrogates, shown, squeezed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -169,7 +169,9 @@ def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, Stre
         TooLarge: too many messages, a message or the batch over its limit.
 
     """
-    request, texts = decode_messages(raw, AppendRequest, "append", "messages", "data")
+    # One pass over the whole batch; where it fails, the messages one by one tell which of them is to blame.
+    whole = squeezed(raw)
+    request, texts = decode_messages(whole or raw, AppendRequest, "append", "messages", "data")
     if len(texts) > limits.batch_messages:
         msg = f"append: {len(texts)} messages in one batch; at most {limits.batch_messages} are allowed"
         raise TooLarge(msg)
@@ -177,13 +179,15 @@ def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, Stre
     total = 0
     for at, (entry, text) in enumerate(zip(request.messages, texts, strict=True)):
         try:
-            data = compact(text, limits.message_bytes)
+            if whole is None:
+                text = compact(text, limits.message_bytes)  # noqa: PLW2901
+            check(text, limits.message_bytes)
             check_event(entry.event)
         except PubsubError as error:
             error.message = f"append: message {at}: {error.message}"
             raise
-        total += len(data)
-        messages.append(Message(data, entry.event))
+        total += len(text)
+        messages.append(Message(text, entry.event))
     check_batch_bytes(total, limits)
     check_stream(request.stream)
     return messages, request.close, request.stream

@@ -399,19 +399,6 @@ class Field:
             if cpu_seconds(pids) - before < CALM_SHARE * (loop.time() - began):
                 return
 
-    async def seed_reference(self, topic: str, messages: Sequence[bytes]) -> None:
-        """Write a topic's state as the reference keeps it, through the admin API: one by one takes a minute."""
-        state: dict[str, Any] = {f"m_{at}": list(message) for at, message in enumerate(messages)}
-        state["messagesMetadata"] = list(b'{"head":0,"tail":%d}' % len(messages))
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(
-                f"{self.restate.admin_url}/services/reference/state", json={"object_key": topic, "new_state": state}
-            ) as response,
-        ):
-            assert response.status < 300, await response.text()
-        await asyncio.sleep(1.0)  # it is applied in the background; 202 says no more
-
     async def stop(self) -> None:
         """End everything, by its id."""
         if hasattr(self, "nchan"):

@@ -30,7 +30,7 @@ TAIL = 32
 class Stream:
     """One connection. `stage`: 0 until it is ready, then 1, and 2 when it has ended."""
 
-    __slots__ = ("latencies", "probe", "rest", "sock", "stage")
+    __slots__ = ("latencies", "opened", "probe", "rest", "sock", "stage")
 
     def __init__(self, host: str, port: int, path: str, *, probe: bool) -> None:
         """Connect and ask."""
@@ -40,6 +40,7 @@ class Stream:
         self.rest = b""
         self.stage = 0
         self.probe = probe
+        self.opened = False
         self.latencies: list[int] = []
 
 
@@ -80,8 +81,9 @@ class Crowd:
     def take(self, stream: Stream, chunk: bytes, now: int) -> None:
         """Look at what came."""
         self.size += len(chunk)
-        if stream.stage == 0 and not stream.rest and not chunk.startswith(OK):
+        if not stream.opened and not chunk.startswith(OK):
             sys.exit(f"a stream was refused: {chunk[:200]!r}")
+        stream.opened = True
         text = chunk if len(chunk) > TAIL and stream.stage and not stream.probe else stream.rest + chunk
         if stream.stage == 0 and self.mark in text:
             stream.stage = 1
