@@ -26,6 +26,14 @@ def test_python_in_the_documentation_parses(page: Path) -> None:
         compile(code, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """Files of this repository that a page names are there."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert missing == []
+
+
 def test_every_module_is_in_the_architecture() -> None:
     """The table of modules is complete."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
