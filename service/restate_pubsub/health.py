@@ -28,7 +28,6 @@ class Health:
         self._on_change = on_change
         self.draining = False
         self.reason: str | None = "Restate was not asked yet"
-        self.reachable = False
         self.was_reachable = False
 
     @property
@@ -49,14 +48,14 @@ class Health:
 
     async def check(self) -> None:
         """Ask Restate once."""
-        before, self.reachable = self.reason, False
+        before = self.reason
         name = self._ingress.name
         try:
             services = await self._ingress.services()
         except PubsubError as error:
             self.reason = str(error)
         else:
-            self.reachable = self.was_reachable = True
+            self.was_reachable = True
             self.reason = (
                 None
                 if name in services

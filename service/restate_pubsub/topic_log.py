@@ -90,11 +90,6 @@ def page_of(offset: int) -> int:
     return offset // PAGE
 
 
-def page_range(page: int, bounds: Bounds) -> range:
-    """Return the live offsets of `page`."""
-    return range(max(page * PAGE, bounds.head), min((page + 1) * PAGE, bounds.tail))
-
-
 def plan_append(bounds: Bounds, sizes: Sequence[int], events: Mapping[int, str], *, close: bool = False) -> AppendPlan:
     """Plan the append of messages of `sizes` bytes; `events` names some of them by offset.
 

@@ -2,6 +2,8 @@
 
 hypercorn 0.18 queues a body for the application, and its connection stands still for good when an application that has
 answered leaves that queue full. And whoever is still sending when the connection closes may lose the answer.
+
+To be dropped with the hypercorn that takes such a body itself.
 """
 
 from __future__ import annotations
