@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -22,7 +22,8 @@ from restate_pubsub import stored, streams, topic_log, wire
 from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, TopicClosed
 from restate_pubsub.json_text import compact
 from restate_pubsub.topic_log import Bounds, Retention
-from restate_pubsub.topic_read import RAW, get, get_keys, get_pages, read
+from restate_pubsub.topic_read import RAW, get, read
+from restate_pubsub.topic_write import seal, sweep, write
 from restate_pubsub.wire import Batch, Limits, Message, StreamRef, Subscription
 
 log = logging.getLogger(__name__)
@@ -271,69 +272,22 @@ class Topic:
         sizes = [len(message.data) for message in messages]
         events = {at: message.event for at, message in enumerate(messages, first) if message.event}
         plan = topic_log.plan_append(bounds, sizes, events, close=close)
-        already = await get_keys(ctx, plan.load) if plan.load else {}
-        self._write(ctx, bounds, plan, messages, already)
-        # Messages that truncation had dropped, and whose keys the sealing has just cleared, count no longer.
-        dropped = sum(len(text) for at, text in already.items() if bounds.sized_from <= at < bounds.head)
-        grown = replace(plan.bounds, size=plan.bounds.size - dropped)
-        grown = topic_log.retained(grown, self.options.retention)
-        grown = self._timed(ctx, await self._swept(ctx, grown, SWEEP_PAGES_PER_WRITE + len(plan.pages)))
+        await write(ctx, bounds, plan, messages)
+        grown = topic_log.retained(plan.bounds, self.options.retention)
+        grown = await sweep(ctx, grown, self.options.retention, SWEEP_PAGES_PER_WRITE + len(plan.pages))
+        grown = self._timed(ctx, grown)
         self._save(ctx, grown)
         await self._announce(ctx, waiting, Batch(first, messages, grown.tail, closed=close, head=grown.head))
         if self.options.local is not None:
             self.options.local.heard(ctx.key(), grown.tail)
+        if plan.later is not None and grown.swept < plan.later.stop:
+            await seal(ctx, plan, grown.swept, first, messages)
         self.options.on_write(handler, len(messages))
         return first + announced, grown.tail
 
-    def _write(
-        self,
-        ctx: ObjectContext,
-        bounds: Bounds,
-        plan: topic_log.AppendPlan,
-        messages: Sequence[Message],
-        already: Mapping[int, bytes],
-    ) -> None:
-        first = bounds.tail
-        for write in plan.pages:
-            before = [
-                Message(already.get(at, b"null"), bounds.open_events.get(at))
-                for at in range(write.start, min(first, write.stop))
-            ]
-            after = messages[max(write.start - first, 0) : write.stop - first]
-            ctx.set(stored.page_key(write.page), stored.encode_page(write.start, [*before, *after]), RAW)
-        for at in plan.keys:
-            ctx.set(stored.message_key(at), messages[at - first].data, RAW)
-        for page, about in plan.loose.items():
-            ctx.set(stored.loose_key(page), stored.encode_loose(about), RAW)
-        for at in plan.load:
-            ctx.clear(stored.message_key(at))
-
-    async def _swept(self, ctx: ObjectContext, bounds: Bounds, max_pages: int) -> Bounds:
-        """Clear a part of what lies below the head, and return the bounds that hold then."""
-        retention = self.options.retention
-        plan = topic_log.plan_sweep(bounds, retention, max_pages)
-        if not plan:
-            return bounds
-        sealed, loose = await get_pages(ctx, plan.pages) if plan.pages else ({}, {})
-        keys = await get_keys(ctx, plan.keys) if plan.keys else {}
-        page_sizes = {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
-        page_sizes |= {page: about.size for page, about in loose.items()}
-        key_sizes = {at: len(keys.get(at, b"")) for at in plan.keys}
-        settled, pages, cleared = topic_log.settle(bounds, plan, retention, page_sizes, key_sizes)
-        for page in pages:
-            if page in sealed:
-                ctx.clear(stored.page_key(page))
-                continue
-            ctx.clear(stored.loose_key(page))
-            for at in range(max(plan.first, page * topic_log.PAGE), (page + 1) * topic_log.PAGE):
-                ctx.clear(stored.message_key(at))
-        for at in cleared:
-            ctx.clear(stored.message_key(at))
-        return settled
-
     async def _sweep_on(self, ctx: ObjectContext, bounds: Bounds) -> None:
         """Sweep, save, and go on in another call while something is left."""
-        bounds = await self._swept(ctx, bounds, SWEEP_PAGES_PER_CALL)
+        bounds = await sweep(ctx, bounds, self.options.retention, SWEEP_PAGES_PER_CALL)
         self._save(ctx, bounds)
         if topic_log.plan_sweep(bounds, Retention(), SWEEP_PAGES_PER_CALL):
             self._send(ctx, "sweep", b"")
@@ -392,10 +346,12 @@ class Topic:
         topic, delivered = ctx.key(), False
         # Restate may be cut off just here and finish the write elsewhere: then only a pull brings it.
         doubt = asyncio.get_running_loop().call_later(SUSPECT_AFTER, local.suspect, topic)
+
+        async def replica() -> str:  # a coroutine: the SDK would run a plain function in a thread
+            return local.replica if local.follows(topic) else ""
+
         try:
-            executor = await ctx.run_typed(
-                "replica", lambda: local.replica if local.follows(topic) else "", RunOptions(type_hint=str)
-            )
+            executor = await ctx.run_typed("replica", replica, RunOptions(type_hint=str))
             if executor == local.replica:
                 local.deliver(topic, news)
             delivered = True

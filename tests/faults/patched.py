@@ -35,8 +35,8 @@ from restate_pubsub.wire import Batch
 FAULT = os.environ.get("FAULT", "")
 EVERY = int(os.environ.get("FAULT_EVERY", "10"))
 HOLDS = os.environ.get("HOLDS")
-CUT_WITHIN = 0.012
-"""Seconds from before the journal entry; it is confirmed after some four milliseconds."""
+CUT_WITHIN = 0.006
+"""Seconds from before the journal entry; it is confirmed after two or three milliseconds."""
 
 connections: WeakSet[Any] = WeakSet()
 writes = 0

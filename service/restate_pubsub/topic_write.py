@@ -1,0 +1,77 @@
+"""Write a topic's messages into Restate's state, seal its pages, and clear what is truncated.
+
+What is planned is in `topic_log`; here are its commands, and their order, by which a reader that looks in between finds
+every message in one place or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from restate import ObjectContext
+
+from restate_pubsub import stored, topic_log
+from restate_pubsub.topic_log import AppendPlan, Bounds, Retention
+from restate_pubsub.topic_read import RAW, get_keys, get_pages
+from restate_pubsub.wire import Message
+
+
+async def write(ctx: ObjectContext, bounds: Bounds, plan: AppendPlan, messages: Sequence[Message]) -> None:
+    """Write a batch as planned; nobody sees it before the metadata counts it."""
+    first = bounds.tail
+    already = await get_keys(ctx, plan.load) if plan.load else {}
+    for page in plan.pages:
+        before = [
+            Message(already.get(at, b"null"), bounds.open_events.get(at))
+            for at in range(page.start, min(first, page.stop))
+        ]
+        after = messages[max(page.start - first, 0) : page.stop - first]
+        ctx.set(stored.page_key(page.page), stored.encode_page(page.start, [*before, *after]), RAW)
+    for at in plan.keys:
+        ctx.set(stored.message_key(at), messages[at - first].data, RAW)
+    for number, about in plan.loose.items():
+        ctx.set(stored.loose_key(number), stored.encode_loose(about), RAW)
+    for at in plan.load:
+        ctx.clear(stored.message_key(at))
+
+
+async def seal(ctx: ObjectContext, plan: AppendPlan, swept: int, first: int, messages: Sequence[Message]) -> None:
+    """Seal the page that the plan left for later; `messages`, from offset `first` on, need not be loaded.
+
+    The page's own key comes first, and what is known of the loose page goes last: a reader that finds neither looks
+    for the messages' keys, which have gone by then, and so for the page once more.
+    """
+    page = plan.later
+    if page is None:
+        return
+    events = plan.loose[page.page].events
+    start = max(page.start, swept)
+    already = await get_keys(ctx, range(start, first))
+    before = [Message(already.get(at, b"null"), events.get(at)) for at in range(start, first)]
+    ctx.set(stored.page_key(page.page), stored.encode_page(start, [*before, *messages[: page.stop - first]]), RAW)
+    for at in range(start, page.stop):
+        ctx.clear(stored.message_key(at))
+    ctx.clear(stored.loose_key(page.page))
+
+
+async def sweep(ctx: ObjectContext, bounds: Bounds, retention: Retention, max_pages: int) -> Bounds:
+    """Clear a part of what lies below the head, and return the bounds that hold then."""
+    plan = topic_log.plan_sweep(bounds, retention, max_pages)
+    if not plan:
+        return bounds
+    sealed, loose = await get_pages(ctx, plan.pages) if plan.pages else ({}, {})
+    keys = await get_keys(ctx, plan.keys) if plan.keys else {}
+    page_sizes = {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
+    page_sizes |= {page: about.size for page, about in loose.items()}
+    key_sizes = {at: len(keys.get(at, b"")) for at in plan.keys}
+    settled, pages, cleared = topic_log.settle(bounds, plan, retention, page_sizes, key_sizes)
+    for page in pages:
+        if page in sealed:
+            ctx.clear(stored.page_key(page))
+            continue
+        ctx.clear(stored.loose_key(page))
+        for at in range(max(plan.first, page * topic_log.PAGE), (page + 1) * topic_log.PAGE):
+            ctx.clear(stored.message_key(at))
+    for at in cleared:
+        ctx.clear(stored.message_key(at))
+    return settled
