@@ -78,11 +78,11 @@ audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfil
 	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
 
 bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (about an hour); writes docs/benchmarks.md
-	@tests/need-debian-packages nginx libnginx-mod-nchan
+	@tests/need-debian-packages nginx libnginx-mod-nchan haproxy
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --out docs
 
 bench-quick: $(VENV)/.done $(NODE_MODULES) ## The same in a few minutes, less to rely on; writes build/benchmarks
-	@tests/need-debian-packages nginx libnginx-mod-nchan
+	@tests/need-debian-packages nginx libnginx-mod-nchan haproxy
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --quick
 
 lock: ## Pin anew what pyproject.toml asks for (needs uv)

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.fan_out import fan_out
+from benchmarks.field import Field
 from benchmarks.idle import idle, idle_topics
 from benchmarks.latency import latency_by_rate, latency_by_readers
 from benchmarks.machine import describe
-from benchmarks.parts import Field
 from benchmarks.plan import FULL, QUICK, Measure, Plan
+from benchmarks.profile import profile
 from benchmarks.reading import read
 from benchmarks.report import page, table
 from benchmarks.stats import Results
@@ -35,6 +36,7 @@ MEASURES: dict[str, Measure] = {
     "batch": batch,
     "throughput": throughput,
     "tokens": tokens,
+    "profile": profile,
 }
 MEASURE_SECONDS = 1800.0
 """A measure that takes longer is broken, and the run ends."""

@@ -94,17 +94,43 @@ class Readers:
             await self._process.wait()
 
 
+class Crowd:
+    """Several reader processes as one."""
+
+    def __init__(self) -> None:
+        """See `crowd`."""
+        self.parts: list[Readers] = []
+
+    async def ready(self) -> None:
+        """Wait until every stream is ready."""
+        await asyncio.gather(*(part.ready() for part in self.parts))
+
+    async def found(self, seconds: float) -> list[Found]:
+        """Wait until every stream has ended, `seconds` at most, and return what each process found."""
+        return await asyncio.gather(*(part.found(seconds) for part in self.parts))
+
+
 @contextlib.asynccontextmanager
-async def crowd(port: int, path: str, readers: int) -> AsyncIterator[list[Readers]]:
-    """Open `readers` streams of one path: probes first, or in the middle of the crowd."""
-    probes = min(readers, PROBES)
+async def crowd(
+    ports: Sequence[int], paths: Sequence[str], readers: int, *, probes: int | None = None
+) -> AsyncIterator[Crowd]:
+    """Open `readers` streams of each path, spread over `ports`; `probes` of them (`PROBES`) time every message.
+
+    The probes come first, or in the middle of the crowd, and are a process of their own.
+    """
+    probes = min(readers, PROBES if probes is None else probes)
     before = (readers - probes) // 2
-    opened: list[Readers] = []
+    opened = Crowd()
     try:
         for count, probe in ((before, False), (probes, True), (readers - probes - before, False)):
-            if count:
-                opened.append(await Readers.open(port, [path], per_path=count, probe=probe))
+            for at, port in enumerate(ports):
+                # One path: its readers are spread; one reader for each path: the paths are.
+                alone = len(paths) == 1
+                mine = paths if alone else paths[at :: len(ports)]
+                share = (count + len(ports) - 1 - at) // len(ports) if alone else count
+                if share and mine:
+                    opened.parts.append(await Readers.open(port, mine, per_path=share, probe=probe))
         yield opened
     finally:
-        for part in opened:
+        for part in opened.parts:
             await part.close()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+from benchmarks.contenders import Contender
 from benchmarks.crowd import Readers
-from benchmarks.parts import Contender, Field, cpu_seconds, resident_bytes
+from benchmarks.field import Field
 from benchmarks.plan import Plan, turns
+from benchmarks.processes import cpu_seconds, resident_bytes
 from benchmarks.stats import Results
 from harness import topic_name
 
@@ -19,7 +21,7 @@ async def idle(field: Field, plan: Plan, results: Results, repetition: int) -> N
         streams = plan.idle_streams if like is not field.eager else min(plan.idle_streams, plan.reference_readers)
         async with field.fresh(like) as contender:
             # One stream first: what every process needs once is not the price of a stream.
-            first = await Readers.open(contender.port, [contender.path(topic_name())], warm=False)
+            first = await Readers.open(contender.ports[0], [contender.path(topic_name())], warm=False)
             await first.ready()
             await field.calm()
             await _idle(field, plan, results, contender, streams)
@@ -29,7 +31,7 @@ async def idle(field: Field, plan: Plan, results: Results, repetition: int) -> N
 async def _idle(field: Field, plan: Plan, results: Results, contender: Contender, streams: int) -> None:
     base_cpu, base_restate = await _rates(field, contender, plan.idle_seconds / 2)
     before = resident_bytes(contender.pids)
-    part = await Readers.open(contender.port, [contender.path(topic_name())], per_path=streams, warm=False)
+    part = await Readers.open(contender.ports[0], [contender.path(topic_name())], per_path=streams, warm=False)
     try:
         await part.ready()
         await field.calm()
@@ -59,7 +61,7 @@ async def idle_topics(field: Field, plan: Plan, results: Results, repetition: in
         _, base = await _rates(field, contender, min(plan.idle_topic_seconds, 10.0))
         paths = [contender.path(topic_name()) for _ in range(plan.idle_topics)]
         cpu = cpu_seconds(field.restate_pids)
-        part = await Readers.open(contender.port, paths, warm=False)
+        part = await Readers.open(contender.ports[0], paths, warm=False)
         try:
             await part.ready()
             await field.calm()

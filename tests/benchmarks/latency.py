@@ -6,19 +6,25 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from benchmarks.contenders import Contender
 from benchmarks.crowd import Found, crowd
+from benchmarks.field import Field
 from benchmarks.messages import message
-from benchmarks.parts import Contender, Field, cpu_seconds
 from benchmarks.plan import END_SECONDS, Plan, turns
+from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results, percentile
 from harness import topic_name
 
 
 async def latency_by_readers(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """20 messages/s to a growing number of readers."""
-    everybody: list[Contender] = [field.ours, field.other, field.published, field.eager, field.nchan]
+    ours: list[Contender] = [field.ours, field.other, field.two, field.granian]
+    everybody: list[Contender] = [*ours, field.published, field.eager, field.nchan]
     for readers in plan.readers:
+        if readers == 1:
+            await _floor(field, plan, results, _Point("latency-readers", readers, readers, 20))
         for contender in turns(everybody, repetition):
             if contender in (field.published, field.eager) and readers > plan.reference_readers:
                 continue
@@ -29,6 +35,7 @@ async def latency_by_rate(field: Field, plan: Plan, results: Results, repetition
     """A growing rate of messages to one reader."""
     everybody: list[Contender] = [field.ours, field.other, field.published, field.eager, field.nchan]
     for rate in plan.rates:
+        await _floor(field, plan, results, _Point("latency-rate", rate, 1, rate))
         for contender in turns(everybody, repetition):
             await _latency(field, plan, results, contender, _Point("latency-rate", rate, 1, rate))
 
@@ -47,13 +54,13 @@ async def _latency(field: Field, plan: Plan, results: Results, contender: Conten
     await field.calm()
     measure, x = point.measure, point.x
     topic = topic_name()
-    async with crowd(contender.port, contender.path(topic), point.readers) as parts:
+    async with crowd(contender.ports, [contender.path(topic)], point.readers) as readers:
         await contender.publish(topic, message("w"))
-        await asyncio.gather(*(part.ready() for part in parts))
+        await readers.ready()
         service, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
-        sent, acks = await _at_rate(contender, topic, point.rate, plan.sample_seconds)
+        sent, acks = await at_rate(contender, topic, point.rate, plan.sample_seconds)
         service, restate = cpu_seconds(contender.pids) - service, cpu_seconds(field.restate_pids) - restate
-        late, missing = lateness(await asyncio.gather(*(part.found(END_SECONDS) for part in parts)), sent)
+        late, missing = lateness(await readers.found(END_SECONDS), sent)
     found = {
         ("p50", "ms"): percentile(late, 0.5),
         ("p99", "ms"): percentile(late, 0.99),
@@ -71,7 +78,18 @@ async def _latency(field: Field, plan: Plan, results: Results, contender: Conten
         results.note(measure, text)
 
 
-async def _at_rate(contender: Contender, topic: str, rate: float, seconds: float) -> tuple[list[float], list[float]]:
+async def _floor(field: Field, plan: Plan, results: Results, point: _Point) -> None:
+    """Call the handler that does nothing at the same rate: machines answer the slower, the more they may rest."""
+    await field.calm()
+    _, acks = await at_rate(field.floor, topic_name(), point.rate, plan.sample_seconds)
+    results.add(point.measure, field.floor.name, "ack p50", "ms", percentile(acks, 0.5), at=str(point.x), x=point.x)
+
+
+class _Publishes(Protocol):
+    async def publish(self, topic: str, message: bytes) -> None: ...
+
+
+async def at_rate(contender: _Publishes, topic: str, rate: float, seconds: float) -> tuple[list[float], list[float]]:
     """Publish at a fixed rate, whatever the answers do; return when each was sent (s) and its acknowledgement (ms)."""
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -10,7 +10,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.parts import NODE
+from benchmarks.processes import NODE
 from harness import ROOT
 
 

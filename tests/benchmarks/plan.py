@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmarks.parts import Field
+from benchmarks.field import Field
 from benchmarks.stats import Results
 
 END_SECONDS = 15.0
@@ -54,7 +54,7 @@ QUICK = Plan(
     token_seconds=2.0,
 )
 FULL = Plan(
-    repetitions=4,
+    repetitions=3,
     sample_seconds=5.0,
     readers=(1, 50, 300, 2_000),
     reference_readers=300,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 
+from benchmarks.contenders import Contender
+from benchmarks.field import Field
 from benchmarks.messages import message
-from benchmarks.parts import Contender, Field, cpu_seconds
 from benchmarks.plan import Plan, turns
+from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results
 from harness import topic_name
 
 WRITERS = 32
-READ_SECONDS = 300.0
+READ_SECONDS = 150.0
 
 
 async def read(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """Read a long topic over one stream: first by nobody's cache, then again at once."""
-    contenders: list[Contender] = [field.ours, field.eager]
+    # The reference takes minutes for it, so it does it once.
+    contenders: list[Contender] = [field.ours, field.eager] if repetition == 0 else [field.ours]
     for contender in turns(contenders, repetition):
         topic = topic_name()
         bodies = [message() for _ in range(plan.read_messages - 1)] + [message("e")]
@@ -29,7 +32,12 @@ async def read(field: Field, plan: Plan, results: Results, repetition: int) -> N
         for metric in ("cold", "warm"):
             await field.calm()
             service, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
-            took = await _read_once(contender.port, contender.path(topic))
+            try:
+                took = await _read_once(contender.ports[0], contender.path(topic))
+            except TimeoutError:
+                text = f"{contender.name}, {metric}: it had not read everything after {READ_SECONDS:g} s."
+                results.note("read", text)
+                break
             results.add("read", contender.name, metric, "ms", took * 1000)
             service, restate = cpu_seconds(contender.pids) - service, cpu_seconds(field.restate_pids) - restate
             results.add("read", contender.name, f"{metric}: CPU, service", "ms", service * 1000)

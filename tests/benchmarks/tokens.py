@@ -9,15 +9,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from benchmarks.crowd import Readers
+from benchmarks.contenders import Contender, Ours
+from benchmarks.crowd import crowd
+from benchmarks.field import Field
 from benchmarks.latency import lateness
 from benchmarks.messages import message
-from benchmarks.parts import Contender, Field, Ingress, cpu_seconds
 from benchmarks.plan import END_SECONDS, Plan, turns
+from benchmarks.processes import Ingress, cpu_seconds
 from benchmarks.stats import Results, percentile
 from harness import topic_name
-from restate_pubsub.client import PubsubClient, create_pubsub_client
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.client import create_pubsub_client
 
 TOKENS_PER_SECOND = 50
 HOLDS_MS = 250.0
@@ -26,15 +27,10 @@ HOLDS_MS = 250.0
 Write = Callable[[dict[str, Any]], Awaitable[object]]
 
 
-def can_stream() -> bool:
-    """Whether the client has token streams."""
-    return hasattr(PubsubClient, "stream")
-
-
 @contextlib.asynccontextmanager
-async def stream_writers(restate: RestateServer, topics: Sequence[str]) -> AsyncIterator[list[Write]]:
+async def stream_writers(ingress: Ingress, topics: Sequence[str]) -> AsyncIterator[list[Write]]:
     """Open a token stream of the client for each topic; leaving waits until everything is written."""
-    client: Any = create_pubsub_client(restate.ingress_url.replace("localhost", "127.0.0.1"))
+    client: Any = create_pubsub_client(ingress.url, ingress.name)
     async with client, contextlib.AsyncExitStack() as stack:
         yield [(await stack.enter_async_context(client.stream(topic))).write for topic in topics]
 
@@ -58,9 +54,7 @@ async def _talk(write: Write, due: Sequence[float]) -> None:
 
 async def tokens(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """Run concurrent streams of 50 tokens/s with one reader each."""
-    contenders: list[Contender] = [field.ours, field.eager]
-    if not can_stream():
-        results.note("tokens", "This version's client has no token streams: both publish token by token.")
+    contenders: list[Contender] = [field.ours, field.two, field.eager]
     for streams in plan.token_streams:
         for contender in turns(contenders, repetition):
             # Where the reference is hopelessly behind, more of it only fills Restate with what nobody waits for.
@@ -71,26 +65,22 @@ async def tokens(field: Field, plan: Plan, results: Results, repetition: int) ->
 async def _tokens(field: Field, plan: Plan, results: Results, contender: Contender, streams: int) -> None:
     await field.calm()
     topics = [topic_name() for _ in range(streams)]
-    part = await Readers.open(contender.port, [contender.path(topic) for topic in topics], probe=True)
-    try:
+    async with crowd(contender.ports, [contender.path(topic) for topic in topics], 1) as readers:
         await asyncio.gather(*(contender.publish(topic, message("w")) for topic in topics))
-        await part.ready()
+        await readers.ready()
         cpu, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
         began = time.monotonic() + 0.05
         count = int(TOKENS_PER_SECOND * plan.token_seconds)
         # Streams are spread over a tick: models do not talk in step.
         dues = [[began + (tick + at / streams) / TOKENS_PER_SECOND for tick in range(count)] for at in range(streams)]
-        if contender is field.ours and can_stream():
-            async with stream_writers(field.restate, topics) as writes:
+        if isinstance(contender, Ours):
+            async with stream_writers(contender.ingress, topics) as writes:
                 await asyncio.gather(*map(_talk, writes, dues))
         else:
-            ingress = (field.ours if contender is field.ours else field.eager).ingress
-            await asyncio.gather(*map(_talk, [_one_by_one(ingress, topic) for topic in topics], dues))
+            await asyncio.gather(*map(_talk, [_one_by_one(field.eager.ingress, topic) for topic in topics], dues))
         seconds = time.monotonic() - began
         cpu, restate = cpu_seconds(contender.pids) - cpu, cpu_seconds(field.restate_pids) - restate
-        late, missing = lateness([await part.found(END_SECONDS)], dues[0])
-    finally:
-        await part.close()
+        late, missing = lateness(await readers.found(END_SECONDS), dues[0])
     at = f"{streams}"
     for metric, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         results.add("tokens", contender.name, metric, "ms", percentile(late, share), at=at, x=streams)

@@ -6,17 +6,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from benchmarks.contenders import Contender
+from benchmarks.field import Field
 from benchmarks.messages import message
-from benchmarks.parts import Contender, Field
 from benchmarks.plan import Plan, turns
 from benchmarks.stats import Results, percentile
-from benchmarks.tokens import can_stream, stream_writers
+from benchmarks.tokens import stream_writers
 from harness import topic_name
 
 
 async def acknowledgement(field: Field, plan: Plan, results: Results, _repetition: int) -> None:
     """Publish one at a time to a topic without readers; contenders take turns message by message."""
-    names = {"floor: handler that does nothing": field.floor, "restate-pubsub": field.ours.ingress}
+    names = {field.floor.name: field.floor.ingress, field.ours.name: field.ours.ingress}
     names["reference"] = field.eager.ingress
     topic = topic_name()
     took: dict[str, list[float]] = {name: [] for name in names}
@@ -65,15 +66,14 @@ async def throughput(field: Field, plan: Plan, results: Results, repetition: int
                 return size
 
             await pour(contender.name, f"batches of {size}", 1, many)
-    if can_stream():
-        await field.calm()
-        async with stream_writers(field.restate, [topic_name()]) as (write,):
-            began, written = time.perf_counter(), 0
-            while time.perf_counter() < began + plan.write_seconds:
-                await write({"delta": "word "})
-                written += 1
-        seconds = time.perf_counter() - began  # leaving the block waited for the last batch
-        results.add("throughput", field.ours.name, "client.stream", "messages/s", written / seconds)
+    await field.calm()
+    async with stream_writers(field.ours.ingress, [topic_name()]) as (write,):
+        began, written = time.perf_counter(), 0
+        while time.perf_counter() < began + plan.write_seconds:
+            await write({"delta": "word "})
+            written += 1
+    seconds = time.perf_counter() - began  # leaving the block waited for the last batch
+    results.add("throughput", field.ours.name, "client.stream", "messages/s", written / seconds)
 
 
 async def batch(field: Field, _plan: Plan, results: Results, _repetition: int) -> None:

@@ -1,0 +1,195 @@
+"""Where it is measured: one Restate and all contenders, started and connected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+
+from benchmarks.contenders import Broadcast, Contender, Floor, Nchan, Ours, Reference
+from benchmarks.processes import NODE, Ingress, Process, cpu_seconds
+from faults import Balancer
+from harness import Service, free_port
+from restate_pubsub.dev import RestateServer
+
+HERE = Path(__file__).parent
+CALM_SHARE, CALM_SECONDS = 0.1, 20.0
+
+ROOM: Final[dict[str, Any]] = {
+    "PUBSUB_MAX_STREAMS_PER_CLIENT": "100000",
+    "PUBSUB_MAX_STREAMS": "100000",
+    "PUBSUB_STREAM_RATE": "100000",
+    "PUBSUB_STREAM_RATE_PER_CLIENT": "100000",
+}
+"""All readers here have one address, which a service that protects itself would not serve."""
+
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.log warn;
+load_module /usr/lib/nginx/modules/ngx_nchan_module.so;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; nchan_shared_memory_size 256M; keepalive_requests 1000000;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location ~ /pub/(.+)$ {{ nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 20000; }}
+    location ~ /sub/(.+)$ {{ nchan_subscriber eventsource; nchan_channel_id $1; nchan_eventsource_ping_interval 15;
+      nchan_subscriber_first_message oldest; }}
+  }}
+}}
+"""
+
+
+class Field:
+    """Everything that a run needs, started; an async context manager."""
+
+    def __init__(self, restate: RestateServer) -> None:
+        """See `start`."""
+        self.restate = restate
+        self._processes: list[Process] = []
+        self._services: list[Service] = []
+        self._ingresses: list[Ingress] = []
+        self._parts = contextlib.AsyncExitStack()
+
+    async def start(self) -> Self:
+        """Start Restate and all contenders, and register who needs it."""
+        restate, folder = self.restate, self.restate.base_dir
+        await restate.start()
+        service, other = await self._service(), await self._service(register=False)
+        pubsub = self._ingress("pubsub")
+        self.ours = Ours([service], pubsub)
+        # Restate knows only the first, so that is where every write runs: readers here get it through Restate.
+        self.other = Ours([other], pubsub, "restate-pubsub, other replica")
+        self.two = await self._two_replicas()
+        in_granian = await self._service(str(HERE / "in_granian.py"), PUBSUB_OBJECT_NAME="granian")
+        self.granian = Ours([in_granian], self._ingress("granian"), "restate-pubsub, in granian")
+
+        node, sse = await self._node()
+        await self._register(node.port)
+        reference = self._ingress("reference")
+        self.published = Reference(node, reference, sse, "published", "reference")
+        self.eager = Reference(node, reference, sse, "eager", "reference, pullInterval 0")
+
+        floor = await self._run(Process(folder, port := free_port(), sys.executable, str(HERE / "floor.py"), str(port)))
+        await self._register(port)
+        self.floor = Floor(floor, self._ingress("floor"))
+
+        self.nchan = Nchan(await self._nginx())
+
+        script = str(HERE / "broadcast.py")
+        self.broadcast = Broadcast(
+            await self._run(Process(folder, port := free_port(), sys.executable, script, str(port)))
+        )
+        return self
+
+    async def _service(self, *program: str, register: bool = True, **settings: Any) -> Service:
+        service = Service(self.restate, program=program or ("-m", "restate_pubsub"), **ROOM, **settings)
+        self._services.append(service)
+        return await service.start(register=register)
+
+    async def _two_replicas(self) -> Ours:
+        """Start two processes; haproxy gives them Restate's requests in turn, and each has half of the readers."""
+        name = "replicas"
+        pair = [await self._service(register=False, PUBSUB_OBJECT_NAME=name) for _ in range(2)]
+        balancer = Balancer(self.restate.base_dir, [service.port for service in pair])
+        await self._parts.enter_async_context(balancer)
+        await self._register(balancer.restate_port, "/restate")
+        return Ours(pair, self._ingress(name), "restate-pubsub, two replicas")
+
+    @contextlib.asynccontextmanager
+    async def fresh(self, like: Contender) -> AsyncIterator[Contender]:
+        """Start another process of a contender, whose memory nobody has used yet; no writes run in it."""
+        if isinstance(like, Ours):
+            service = await self._service(register=False)
+            yield Ours([service], like.ingress, like.name)
+            await service.kill()
+        elif isinstance(like, Reference):
+            process, sse = await self._node()
+            yield Reference(process, like.ingress, sse, like.kind, like.name)
+            await process.stop()
+        else:
+            process = await self._nginx()
+            nchan = Nchan(process)
+            yield nchan
+            await nchan.session.close()
+            await process.stop()
+
+    async def _node(self) -> tuple[Process, int]:
+        endpoint, sse = free_port(), free_port()
+        ingress = self.restate.ingress_url.replace("localhost", "127.0.0.1")
+        words = (str(NODE), str(HERE / "reference.mjs"), ingress, "reference", str(endpoint), str(sse))
+        return await self._run(Process(self.restate.base_dir, endpoint, *words), sse), sse
+
+    async def _nginx(self) -> Process:
+        port = free_port()
+        folder = self.restate.base_dir / f"nginx-{port}"
+        folder.mkdir()
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
+        words = ("/usr/sbin/nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+        return await self._run(Process(folder, port, *words))
+
+    def _ingress(self, name: str) -> Ingress:
+        self._ingresses.append(Ingress(self.restate, name))
+        return self._ingresses[-1]
+
+    async def _run(self, process: Process, *ports: int) -> Process:
+        self._processes.append(process)
+        return await process.start(*ports)
+
+    async def _register(self, port: int, path: str = "") -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(
+                f"{self.restate.admin_url}/deployments", json={"uri": f"http://127.0.0.1:{port}{path}", "force": True}
+            ) as response,
+        ):
+            assert response.status < 300, await response.text()
+
+    @property
+    def restate_pids(self) -> list[int]:
+        """Restate's process."""
+        assert self.restate.pid is not None
+        return [self.restate.pid]
+
+    async def calm(self) -> None:
+        """Wait until what the last sample left behind has been worked off."""
+        everybody = (self.ours, self.other, self.two, self.granian, self.eager, self.nchan)
+        pids = [*self.restate_pids, *(pid for contender in everybody for pid in contender.pids)]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CALM_SECONDS
+        while loop.time() < deadline:
+            before, began = cpu_seconds(pids), loop.time()
+            await asyncio.sleep(0.25)
+            if cpu_seconds(pids) - before < CALM_SHARE * (loop.time() - began):
+                return
+
+    async def stop(self) -> None:
+        """End everything, by its id."""
+        if hasattr(self, "nchan"):
+            await self.nchan.session.close()
+        for ingress in self._ingresses:
+            await ingress.close()
+        for process in self._processes:
+            await process.stop()
+        for service in self._services:
+            await service.kill()
+        await self._parts.aclose()
+        await self.restate.kill()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        try:
+            return await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
