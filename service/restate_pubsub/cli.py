@@ -16,7 +16,7 @@ import structlog
 
 from restate_pubsub import settings as settings_module
 from restate_pubsub.client import PubsubClient, create_pubsub_client
-from restate_pubsub.errors import ConfigError, InvalidRequest, PubsubError
+from restate_pubsub.errors import ConfigError, InvalidRequest, OffsetGone, PubsubError
 from restate_pubsub.json_text import compact
 from restate_pubsub.settings import Settings
 from restate_pubsub.token_stream import TokenStream
@@ -281,16 +281,26 @@ async def _stdin_lines() -> AsyncIterator[bytes]:
 def tail(topic: str, offset: str, *, full: bool) -> None:
     """Print TOPIC's messages, one a line, and go on as they come.
 
-    Survives disconnects and restarts. Ends at the end of a closed topic; Ctrl-C ends it before.
+    Survives disconnects and restarts. Where messages are gone (retention, truncation) it says so and goes on with the
+    first that there is. Ends at the end of a closed topic; Ctrl-C ends it before.
     """
     _run(_tail(_settings(), topic, offset, full=full))
 
 
 async def _tail(settings: Settings, topic: str, offset: str, *, full: bool) -> None:
     async with _client(settings) as client:
-        async for message in client.pull(topic, await _first(client, topic, offset)):
-            line = {"offset": message.offset, "event": message.event, "data": message.data} if full else message.data
-            click.echo(json.dumps(line, ensure_ascii=False))
+        at = await _first(client, topic, offset)
+        while True:
+            try:
+                async for message in client.pull(topic, at):
+                    at, event, data = message.offset + 1, message.event, message.data
+                    line = {"offset": message.offset, "event": event, "data": data} if full else data
+                    click.echo(json.dumps(line, ensure_ascii=False))
+            except OffsetGone as gone:
+                click.echo(f"offsets {gone.offset} to {gone.head - 1} are gone: going on at {gone.head}", err=True)
+                at = gone.head
+            else:
+                return
 
 
 async def _first(client: PubsubClient, topic: str, offset: str) -> int | None:

@@ -24,6 +24,9 @@ PubsubError
 
 from __future__ import annotations
 
+MAY_PASS = frozenset({401, 403, 408, 429})
+"""A token that is set right, a wait, a limit."""
+
 
 class PubsubError(Exception):
     """Something went wrong in restate-pubsub."""
@@ -39,6 +42,11 @@ class PubsubError(Exception):
     def __str__(self) -> str:
         """Return the message."""
         return self.message
+
+    @property
+    def final(self) -> bool:
+        """Whether the same again would be refused again: a 4xx, but for those that time or an operator mends."""
+        return 400 <= self.status < 500 and self.status not in MAY_PASS
 
 
 class InvalidRequest(PubsubError):

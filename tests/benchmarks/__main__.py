@@ -60,7 +60,7 @@ async def run(plan: Plan, names: list[str]) -> Results:
 def main() -> None:
     """Parse, run, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few minutes instead of 50; less to rely on")
+    parser.add_argument("--quick", action="store_true", help="a few minutes instead of 30; less to rely on")
     parser.add_argument("--only", choices=MEASURES, action="append", help="only this measure (may be repeated)")
     parser.add_argument("--repetitions", type=int, help="how often each contender takes its turn")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", help="folder of the page")

@@ -66,7 +66,6 @@ async def idle_topics(field: Field, plan: Plan, results: Results, repetition: in
             await part.ready()
             await field.calm()
             opening = cpu_seconds(field.restate_pids) - cpu
-            # Longer than the 30 s after which the reference's pulls end and begin again.
             service, restate = await _rates(field, contender, plan.idle_topic_seconds)
         finally:
             await part.close()

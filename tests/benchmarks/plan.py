@@ -55,7 +55,7 @@ QUICK = Plan(
 )
 FULL = Plan(
     repetitions=3,
-    sample_seconds=4.0,
+    sample_seconds=3.0,
     readers=(1, 50, 300, 2_000),
     reference_readers=300,
     rates=(5, 50, 100, 150),
@@ -63,13 +63,13 @@ FULL = Plan(
     read_messages=10_000,
     fan_out_messages=3_000,
     idle_streams=5_000,
-    idle_seconds=10.0,
+    idle_seconds=6.0,
     idle_topics=300,
-    idle_topic_seconds=35.0,
-    write_seconds=4.0,
+    idle_topic_seconds=20.0,
+    write_seconds=2.5,
     token_streams=(10, 20, 30, 40),
     reference_streams=20,
-    token_seconds=6.0,
+    token_seconds=4.0,
 )
 
 Measure = Callable[[Field, Plan, Results, int], Awaitable[None]]

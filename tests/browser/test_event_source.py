@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
 from playwright.async_api import Browser, Page, async_playwright
 
-from harness import PATIENCE, Service, call, free_port, publish, restate_server, topic_name
+from harness import PATIENCE, Service, call, publish, restate_server, topic_name
+from origin import Origin
 from restate_pubsub.dev import RestateServer
 
 PAGE = """<!doctype html>
@@ -29,55 +27,6 @@ PAGE = """<!doctype html>
     source.addEventListener(name, (event) => log.named.push([name, JSON.parse(event.data)]));
 </script>
 """
-
-
-class Origin:
-    """One origin for the page and the streams: serves the page, hands `/pubsub` on as it comes."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.requests: list[tuple[int, str | None]] = []
-        """Status and `Last-Event-ID` of each request for a stream."""
-        self._service: Service | None = None
-
-    async def pass_on(self, request: web.Request) -> web.StreamResponse:
-        assert self._service is not None
-        last = request.headers.get("last-event-id")
-        headers = {"last-event-id": last} if last else {}
-        answer = web.StreamResponse(headers={"cache-control": "no-store"})
-        url = self._service.url + request.raw_path
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None, sock_connect=5)) as session,
-                session.get(url, headers=headers) as upstream,
-            ):
-                self.requests.append((upstream.status, last))
-                answer.set_status(upstream.status)
-                if "content-type" in upstream.headers:
-                    answer.headers["content-type"] = upstream.headers["content-type"]
-                await answer.prepare(request)
-                async for chunk in upstream.content.iter_any():
-                    await answer.write(chunk)
-        except (aiohttp.ClientError, ConnectionError):
-            # Nobody there, or cut off: so is the browser, which comes back. A 502 would stop it for good.
-            if request.transport is not None:
-                request.transport.abort()
-        return answer
-
-    async def page(self, _request: web.Request) -> web.Response:
-        return web.Response(text=PAGE, content_type="text/html")
-
-    @contextlib.asynccontextmanager
-    async def serving(self, service: Service) -> AsyncIterator[Origin]:
-        self._service = service
-        app = web.Application()
-        app.router.add_get("/pubsub/{topic:.*}", self.pass_on)
-        app.router.add_get("/{topic:.*}", self.page)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port).start()
-        yield self
-        await runner.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +66,7 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 @pytest.fixture
 async def origin(service: Service) -> AsyncIterator[Origin]:
     """Return the running origin."""
-    async with Origin().serving(service) as origin:
+    async with Origin(PAGE).serving(service) as origin:
         yield origin
 
 

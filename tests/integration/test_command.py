@@ -99,6 +99,14 @@ async def test_publish_and_tail(service: Service, topic: str) -> None:
     assert f"error: Topic '{topic}' was closed at offset 4" in out
 
 
+async def test_tail_says_what_is_gone_and_goes_on(restate: RestateServer, service: Service, topic: str) -> None:
+    """A topic with retention has no offset 0 any more; a reader of streams is told so by a `reset`."""
+    await _published(service, topic, "--close", stdin=b"1\n2\n3\n")
+    status, _ = await call(restate, topic, "truncate", 2)
+    assert 200 == status
+    assert (0, "offsets 0 to 1 are gone: going on at 2\n3\n") == await service.command("tail", topic)
+
+
 async def _published(service: Service, *words: str, stdin: bytes = b"") -> tuple[int, Any]:
     code, out = await service.command("publish", *words, stdin=stdin)
     return code, json.loads(out)
