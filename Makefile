@@ -77,7 +77,7 @@ audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfil
 	@test -x .audit/bin/checkov || { $(PYTHON) -m venv .audit && .audit/bin/pip install -q --disable-pip-version-check checkov==3.3.30; }
 	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
 
-bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (some 30 minutes); writes docs/benchmarks.md
+bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (some 20 minutes); writes docs/benchmarks.md
 	@tests/need-debian-packages nginx libnginx-mod-nchan haproxy
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --out docs
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,17 +44,25 @@ MEASURE_SECONDS = 1800.0
 """A measure that takes longer is broken, and the run ends."""
 
 
-async def run(plan: Plan, names: list[str]) -> Results:
-    """Run the measures on one Restate, every repetition of one before the next one's."""
+async def run(plan: Plan, names: list[str], save: Callable[[Results], None]) -> Results:
+    """Run the measures on one Restate, every repetition of one before the next one's; `save` what there is after each.
+
+    One that fails says so under its table, and the others go on.
+    """
     results = Results()
     with tempfile.TemporaryDirectory(prefix="pubsub-bench-", ignore_cleanup_errors=True) as folder:
         server = restate_server(Path(folder), RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE="1GB")
         async with Field(server) as field:
             for name in names:
                 began = time.monotonic()
-                for repetition in range(plan.repetitions):
-                    async with asyncio.timeout(MEASURE_SECONDS):
-                        await MEASURES[name](field, plan, results, repetition)
+                try:
+                    for repetition in range(plan.repetitions):
+                        async with asyncio.timeout(MEASURE_SECONDS):
+                            await MEASURES[name](field, plan, results, repetition)
+                except Exception as error:  # noqa: BLE001 - what was measured before is worth keeping
+                    results.failed = True
+                    results.note(name, f"The measure broke off: {error!r}.")
+                save(results)
                 print(f"\n{name} ({time.monotonic() - began:.0f} s)\n{table(results, name)}", flush=True)
     return results
 
@@ -60,7 +70,7 @@ async def run(plan: Plan, names: list[str]) -> Results:
 def main() -> None:
     """Parse, run, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few minutes instead of 30; less to rely on")
+    parser.add_argument("--quick", action="store_true", help="a few minutes instead of 20; less to rely on")
     parser.add_argument("--only", choices=MEASURES, action="append", help="only this measure (may be repeated)")
     parser.add_argument("--repetitions", type=int, help="how often each contender takes its turn")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", help="folder of the page")
@@ -69,21 +79,22 @@ def main() -> None:
     plan = QUICK if options.quick else FULL
     plan = replace(plan, repetitions=options.repetitions or plan.repetitions)
     began = time.monotonic()
-    results = asyncio.run(run(plan, options.only or list(MEASURES)))
-    about = describe() | {
-        "mode": "quick" if options.quick else "full",
-        "repetitions": str(plan.repetitions),
-        "took": f"{(time.monotonic() - began) / 60:.0f} min",
-    }
+    about = describe() | {"mode": "quick" if options.quick else "full", "repetitions": str(plan.repetitions)}
     out: Path = options.out
     (out / "benchmarks").mkdir(parents=True, exist_ok=True)
-    found = {"about": about, "results": results.plain(), "notes": results.notes}
-    (out / "benchmarks" / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    text, plots = page(results, about)
-    (out / "benchmarks.md").write_text(text)
-    for name, svg in plots.items():
-        (out / "benchmarks" / name).write_text(svg)
+
+    def save(results: Results) -> None:
+        about["took"] = f"{(time.monotonic() - began) / 60:.0f} min"
+        found = {"about": about, "results": results.plain(), "notes": results.notes}
+        (out / "benchmarks" / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+        text, plots = page(results, about)
+        (out / "benchmarks.md").write_text(text)
+        for name, svg in plots.items():
+            (out / "benchmarks" / name).write_text(svg)
+
+    results = asyncio.run(run(plan, options.only or list(MEASURES), save))
     print(f"\nwritten: {out / 'benchmarks.md'} ({about['took']})")
+    sys.exit(results.failed)
 
 
 if __name__ == "__main__":

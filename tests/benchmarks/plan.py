@@ -54,7 +54,7 @@ QUICK = Plan(
     token_seconds=2.0,
 )
 FULL = Plan(
-    repetitions=3,
+    repetitions=2,
     sample_seconds=3.0,
     readers=(1, 50, 300, 2_000),
     reference_readers=300,

@@ -48,8 +48,9 @@ SECTIONS = {
     ),
     "read": Section(
         "Reading a long topic",
-        "All messages (10,000 of 200 bytes; a quick run: 2,000) over one new stream, from connecting to the last "
-        "byte. Cold: nobody has read the topic in this process; warm: the same again at once.",
+        "All messages of 200 bytes over one new stream, from connecting to the last byte. The reference is asked for "
+        "2,000 only: at 10,000 its process ended before the read did. Cold: nobody has read the topic in this process; "
+        "warm: the same again at once.",
     ),
     "fan-out": Section(
         "Fan-out to 500 readers",
@@ -206,7 +207,9 @@ class Targets:
     def _reading(self) -> None:
         get = self._results.get
         if self._full:
-            self._at_most("Cold read of 10,000 messages under 400 ms", get("read", OURS, "cold"), 400, "ms")
+            self._at_most(
+                "Cold read of 10,000 messages under 400 ms", get("read", f"{OURS}, 10,000 messages", "cold"), 400, "ms"
+            )
         for one in self._results.of("idle"):
             if self._full and one.contender.startswith(OURS) and one.unit == "KB":
                 self._at_most("Idle streams under 60 KB each", one.median, 60, "KB")

@@ -39,6 +39,7 @@ class Results:
         """Start empty."""
         self.series: list[Series] = []
         self.notes: dict[str, list[str]] = {}
+        self.failed = False
         self._by_key: dict[tuple[str, str, str, str], Series] = {}
 
     def add(
