@@ -29,7 +29,7 @@ import restate
 from restate import RunOptions
 
 from model import Model, ScriptedModel, ToolCall
-from restate_pubsub import create_pubsub_client, create_pubsub_publisher
+from restate_pubsub import PubsubError, create_pubsub_client, create_pubsub_publisher
 from serving import serve
 
 # ┌─ Put a real model here ────────────────────────────────────────────────────────────────────────────────────┐
@@ -83,9 +83,14 @@ async def answer(topic: str, turn: str, prompt: str, result: Any) -> int:
     Tried again, the stream opens under the same id: the topic says so to its readers, and refuses whatever an
     earlier attempt still tries to write.
     """
-    async with pubsub.stream(topic, id=turn) as stream:
-        async for text in MODEL.answer(turn, prompt, result):
-            await stream.write({"turn": turn, "text": text}, event="token")
+    try:
+        async with pubsub.stream(topic, id=turn) as stream:
+            async for text in MODEL.answer(turn, prompt, result):
+                await stream.write({"turn": turn, "text": text}, event="token")
+    except PubsubError as error:
+        if error.final:  # the topic is closed, say: the same again would be refused again, and the model paid again
+            raise restate.TerminalError(error.message, error.status) from error
+        raise
     return stream.written
 
 

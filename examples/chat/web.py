@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from yarl import URL
 
 from serving import serve
 
@@ -76,7 +77,7 @@ async def stream(request: Request) -> Response:
     """`GET /pubsub/…`: pass a stream on, piece by piece, as any reverse proxy would that does not buffer."""
     headers = {name: value for name, value in request.headers.items() if name in ("accept", "last-event-id")}
     raw = request.scope["raw_path"].decode("ascii")
-    url = f"{PUBSUB}{raw}?{request.url.query}"
+    url = URL(f"{PUBSUB}{raw}?{request.url.query}", encoded=True)  # as it came: `..` must not lead out of /pubsub
     try:
         upstream = await sessions(request).get(url, headers=headers)
     except (aiohttp.ClientError, OSError, TimeoutError):

@@ -178,6 +178,7 @@ class Feed:
                 self._observer.arrived(len(frames), locally=locally)
             self._wake()
         self._memory.holds(self, self.ring.size)
+        self._go_on()
         return joined
 
     def _raise_head(self, head: int) -> None:
@@ -313,9 +314,13 @@ class Feed:
         else:
             self._raise_head(position.head)
             self._closed_at = position.tail if position.closed else None
-        if not position.closed and self._task is not None and self._task.done():
-            self.start()  # the topic was closed, and is open again
+        self._go_on()
         return position.tail
+
+    def _go_on(self) -> None:
+        """Pull again where the end of the topic was reached, and is its end no more: it was deleted, and written to."""
+        if not self.closed and self._task is not None and self._task.done():
+            self.start()
 
     def _begin(self, position: Position) -> None:
         self.ring.clear(position.tail)

@@ -23,7 +23,7 @@ from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, TopicClo
 from restate_pubsub.json_text import compact
 from restate_pubsub.topic_log import Bounds, Retention
 from restate_pubsub.topic_read import RAW, get, read
-from restate_pubsub.topic_write import seal, sweep, write
+from restate_pubsub.topic_write import clear_written, seal, sweep, write
 from restate_pubsub.wire import Batch, Limits, Message, StreamRef, Subscription
 
 log = logging.getLogger(__name__)
@@ -267,8 +267,6 @@ class Topic:
             raise TopicClosed.at(ctx.key(), bounds.tail)
         if not messages and not close:
             return first, first
-        if stream is not None and messages:
-            ctx.set(stored.STREAMS_KEY, stored.encode_streams(admitted.streams), RAW)
         sizes = [len(message.data) for message in messages]
         events = {at: message.event for at, message in enumerate(messages, first) if message.event}
         plan = topic_log.plan_append(bounds, sizes, events, close=close)
@@ -277,6 +275,11 @@ class Topic:
         grown = await sweep(ctx, grown, self.options.retention, SWEEP_PAGES_PER_WRITE + len(plan.pages))
         grown = self._timed(ctx, grown)
         self._save(ctx, grown)
+        # A write may be killed between any two commands: what says that messages are there comes after them, and what
+        # they replace goes last.
+        if stream is not None and messages:
+            ctx.set(stored.STREAMS_KEY, stored.encode_streams(admitted.streams), RAW)
+        clear_written(ctx, plan)
         await self._announce(ctx, waiting, Batch(first, messages, grown.tail, closed=close, head=grown.head))
         if self.options.local is not None:
             self.options.local.heard(ctx.key(), grown.tail)

@@ -17,7 +17,7 @@ from restate_pubsub.wire import Message
 
 
 async def write(ctx: ObjectContext, bounds: Bounds, plan: AppendPlan, messages: Sequence[Message]) -> None:
-    """Write a batch as planned; nobody sees it before the metadata counts it."""
+    """Write a batch as planned; nobody sees it before the metadata counts it, and `clear_written` comes after that."""
     first = bounds.tail
     already = await get_keys(ctx, plan.load) if plan.load else {}
     for page in plan.pages:
@@ -31,6 +31,15 @@ async def write(ctx: ObjectContext, bounds: Bounds, plan: AppendPlan, messages: 
         ctx.set(stored.message_key(at), messages[at - first].data, RAW)
     for number, about in plan.loose.items():
         ctx.set(stored.loose_key(number), stored.encode_loose(about), RAW)
+        # Readers look here first, and a write that was killed before its end may have left a page that nobody counted.
+        ctx.clear(stored.page_key(number))
+
+
+def clear_written(ctx: ObjectContext, plan: AppendPlan) -> None:
+    """Clear the keys of the messages that the plan's pages have taken.
+
+    Not before the metadata counts the pages: a write that is killed in between must leave the keys.
+    """
     for at in plan.load:
         ctx.clear(stored.message_key(at))
 
@@ -47,7 +56,9 @@ async def seal(ctx: ObjectContext, plan: AppendPlan, swept: int, first: int, mes
     events = plan.loose[page.page].events
     start = max(page.start, swept)
     already = await get_keys(ctx, range(start, first))
-    before = [Message(already.get(at, b"null"), events.get(at)) for at in range(start, first)]
+    if len(already) < first - start:
+        return  # something is missing that should not be: sealed without it, it would be lost for good
+    before = [Message(already[at], events.get(at)) for at in range(start, first)]
     ctx.set(stored.page_key(page.page), stored.encode_page(start, [*before, *messages[: page.stop - first]]), RAW)
     for at in range(start, page.stop):
         ctx.clear(stored.message_key(at))

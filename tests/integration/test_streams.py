@@ -208,6 +208,21 @@ async def test_a_topic_deleted_after_its_end_lives_again(restate: RestateServer,
         assert "again" == (await reader.next()).data
 
 
+async def test_a_topic_that_was_deleted_and_ended_again_is_read_to_its_new_end(
+    restate: RestateServer, service: Service, topic: str
+) -> None:
+    """A process that remembers the first end finds the messages before the second."""
+    await append(restate, topic, "a", "b", close=True)
+    async with stream(service.topic_url(topic)) as reader:
+        await reader.to_end()
+    await call(restate, topic, "delete")
+    await append(restate, topic, "c", "d", close=True)
+    async with stream(service.topic_url(topic)) as reader:
+        events = await reader.to_end()
+    assert ["reset", "message", "message", "end"] == [event.event for event in events]
+    assert ["c", "d"] == [event.data for event in events[1:3]]
+
+
 async def test_head_answers_and_ends(restate: RestateServer, service: Service, topic: str) -> None:
     """HEAD is what GET would begin with; no stream stays behind, though the connection does."""
     await publish(restate, topic, 1)

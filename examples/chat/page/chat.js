@@ -298,12 +298,18 @@ function scrolled() {
 addEventListener("scroll", scrolled, { passive: true });
 addEventListener("resize", () => pinned && toEnd());
 
-const saved = localStorage.getItem("theme");
+let kept = null; // where a browser keeps nothing for this site, the choice lasts as long as the page
+try {
+  kept = localStorage;
+} catch {
+  // not allowed
+}
+const saved = kept?.getItem("theme");
 if (saved) page.dataset.theme = saved;
 $("theme").addEventListener("click", () => {
   const dark = page.dataset.theme ? page.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   page.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", page.dataset.theme);
+  kept?.setItem("theme", page.dataset.theme);
 });
 
 $("topic").textContent = topic;
