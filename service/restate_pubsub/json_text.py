@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -134,20 +134,17 @@ def _reason(raw: bytes, error: msgspec.DecodeError) -> str:
 
 
 _ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
-_MASKS = tuple(bytes(pair) for pair in itertools.permutations(b"\x7f~}|{!#$%&", 2))
 
 
 def mask_surrogates(raw: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
     """Put something harmless in the place of escaped surrogates, and return how to put them back, into any part.
 
     Half a surrogate pair (a stream that cuts an emoji in two) is JSON, and the reference carries it, but msgspec
-    refuses it. The mask is two characters that stand nowhere else in `raw`.
+    refuses it. The mask stands nowhere else in `raw`: it is random, so that nobody can write a message that has it.
     """
     if not _SURROGATE.search(raw):
         return raw, bytes
-    mask = next((mask for mask in _MASKS if mask not in raw), None)
-    if mask is None:
-        return raw, bytes
+    mask = b"~%b~" % os.urandom(8).hex().encode()
     masked = _ESCAPE.sub(lambda match: mask + match[1] if match[1] else match[0], raw)
     return masked, lambda part: part.replace(mask, rb"\u")
 

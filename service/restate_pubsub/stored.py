@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from restate_pubsub.json_text import mask_surrogates
 from restate_pubsub.topic_log import Bounds, LoosePage
 from restate_pubsub.wire import Message, Subscription, decode, decode_messages, event_names, join, named
 
@@ -34,6 +35,7 @@ class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     closed: bool = False
     open_bytes: int = 0
     open_events: dict[str, str] = {}
+    open_data: dict[str, msgspec.Raw] = {}
     swept: int | None = None
     size: int = 0
     sized_from: int = 0
@@ -74,7 +76,8 @@ def decode_bounds(raw: bytes | None) -> Bounds:
     """Read the metadata; without any, the topic is new."""
     if not raw:
         return Bounds()
-    meta = decode(raw, Metadata, METADATA_KEY)
+    masked, restore = mask_surrogates(raw)
+    meta = decode(masked, Metadata, METADATA_KEY)
     ours = meta.swept is not None  # the reference writes head and tail alone, and clears at once
     return Bounds(
         head=meta.head,
@@ -82,6 +85,7 @@ def decode_bounds(raw: bytes | None) -> Bounds:
         closed=meta.closed,
         open_bytes=meta.open_bytes,
         open_events={int(at): name for at, name in meta.open_events.items()},
+        open_data={int(at): restore(bytes(text)) for at, text in meta.open_data.items()},
         swept=meta.head if meta.swept is None else meta.swept,
         size=meta.size,
         sized_from=meta.sized_from if ours else meta.tail,
@@ -98,6 +102,7 @@ def encode_bounds(bounds: Bounds) -> bytes:
             closed=bounds.closed,
             open_bytes=bounds.open_bytes,
             open_events={str(at): name for at, name in bounds.open_events.items()},
+            open_data={str(at): msgspec.Raw(text) for at, text in bounds.open_data.items()},
             swept=bounds.swept,
             size=bounds.size,
             sized_from=bounds.sized_from,

@@ -267,24 +267,24 @@ class Topic:
             raise TopicClosed.at(ctx.key(), bounds.tail)
         if not messages and not close:
             return first, first
-        sizes = [len(message.data) for message in messages]
+        data = [message.data for message in messages]
         events = {at: message.event for at, message in enumerate(messages, first) if message.event}
-        plan = topic_log.plan_append(bounds, sizes, events, close=close)
+        plan = topic_log.plan_append(bounds, data, events, close=close)
         await write(ctx, bounds, plan, messages)
         grown = topic_log.retained(plan.bounds, self.options.retention)
         grown = await sweep(ctx, grown, self.options.retention, SWEEP_PAGES_PER_WRITE + len(plan.pages))
         grown = self._timed(ctx, grown)
         self._save(ctx, grown)
         # A write may be killed between any two commands: what says that messages are there comes after them, and what
-        # they replace goes last.
+        # they replace goes last, when their readers have the news.
         if stream is not None and messages:
             ctx.set(stored.STREAMS_KEY, stored.encode_streams(admitted.streams), RAW)
-        clear_written(ctx, plan)
         await self._announce(ctx, waiting, Batch(first, messages, grown.tail, closed=close, head=grown.head))
         if self.options.local is not None:
             self.options.local.heard(ctx.key(), grown.tail)
+        clear_written(ctx, plan)
         if plan.later is not None and grown.swept < plan.later.stop:
-            await seal(ctx, plan, grown.swept, first, messages)
+            await seal(ctx, bounds, plan, grown.swept, messages)
         self.options.on_write(handler, len(messages))
         return first + announced, grown.tail
 

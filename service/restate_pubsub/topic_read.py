@@ -7,7 +7,7 @@ keys, and what is in neither was truncated meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext
@@ -32,11 +32,16 @@ async def get(ctx: Ctx, *keys: str) -> list[bytes | None]:
     return [await future for future in futures]
 
 
-async def get_keys(ctx: Ctx, offsets: Iterable[int]) -> dict[int, bytes]:
-    """Read the `m_` keys of `offsets`; missing ones are left out."""
+async def get_keys(ctx: Ctx, offsets: Iterable[int], carried: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Return the messages of `offsets`: those that the metadata carries, the others from their `m_` keys.
+
+    Missing ones are left out.
+    """
     offsets = list(offsets)
-    values = await get(ctx, *map(stored.message_key, offsets))
-    return {at: value for at, value in zip(offsets, values, strict=True) if value is not None}
+    others = [at for at in offsets if at not in carried]
+    loaded = dict(zip(others, await get(ctx, *map(stored.message_key, others)), strict=True))
+    found = {at: carried[at] if at in carried else loaded[at] for at in offsets}
+    return {at: value for at, value in found.items() if value is not None}
 
 
 async def get_pages(ctx: Ctx, pages: Iterable[int]) -> tuple[dict[int, list[Message]], dict[int, LoosePage]]:
@@ -79,14 +84,15 @@ async def _stored(ctx: Ctx, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Mes
                 found = _sealed(value, at, stop)
             else:
                 about = stored.decode_loose((await get(ctx, stored.loose_key(page)))[0])
-                found = await _by_keys(ctx, range(at, stop), about)
+                found = await _by_keys(ctx, range(at, stop), about, {})
             for message in found:
                 yield message
             at += len(found)
             if at < stop:
                 return
     if plan.keys:
-        for message in await _by_keys(ctx, plan.keys, LoosePage(bounds.open_bytes, bounds.open_events)):
+        about = LoosePage(bounds.open_bytes, bounds.open_events)
+        for message in await _by_keys(ctx, plan.keys, about, bounds.open_data):
             yield message
 
 
@@ -95,13 +101,13 @@ def _sealed(value: bytes, start: int, stop: int) -> list[Message]:
     return messages[start - first : stop - first] if start >= first else []
 
 
-async def _by_keys(ctx: Ctx, offsets: range, about: LoosePage) -> list[Message]:
-    """Read `m_` keys of one page, up to the first that is gone."""
+async def _by_keys(ctx: Ctx, offsets: range, about: LoosePage, carried: Mapping[int, bytes]) -> list[Message]:
+    """Read messages of one page that is not sealed, up to the first that is gone."""
     step = PAGE if about.size <= PAGE_MAX_BYTES else KEYS_PER_ROUND
     messages: list[Message] = []
     for start in range(offsets.start, offsets.stop, step):
         part = range(start, min(start + step, offsets.stop))
-        found = await get_keys(ctx, part)
+        found = await get_keys(ctx, part, carried)
         for at in part:
             if at not in found:  # sealed while we read, or truncated
                 page = (await get(ctx, stored.page_key(page_of(at))))[0]

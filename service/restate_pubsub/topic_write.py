@@ -19,7 +19,7 @@ from restate_pubsub.wire import Message
 async def write(ctx: ObjectContext, bounds: Bounds, plan: AppendPlan, messages: Sequence[Message]) -> None:
     """Write a batch as planned; nobody sees it before the metadata counts it, and `clear_written` comes after that."""
     first = bounds.tail
-    already = await get_keys(ctx, plan.load) if plan.load else {}
+    already = await get_keys(ctx, plan.load, bounds.open_data)
     for page in plan.pages:
         before = [
             Message(already.get(at, b"null"), bounds.open_events.get(at))
@@ -44,8 +44,8 @@ def clear_written(ctx: ObjectContext, plan: AppendPlan) -> None:
         ctx.clear(stored.message_key(at))
 
 
-async def seal(ctx: ObjectContext, plan: AppendPlan, swept: int, first: int, messages: Sequence[Message]) -> None:
-    """Seal the page that the plan left for later; `messages`, from offset `first` on, need not be loaded.
+async def seal(ctx: ObjectContext, before: Bounds, plan: AppendPlan, swept: int, messages: Sequence[Message]) -> None:
+    """Seal the page that the plan left for later; neither `messages` nor what the bounds `before` carry is loaded.
 
     The page's own key comes first, and what is known of the loose page goes last: a reader that finds neither looks
     for the messages' keys, which have gone by then, and so for the page once more.
@@ -53,13 +53,13 @@ async def seal(ctx: ObjectContext, plan: AppendPlan, swept: int, first: int, mes
     page = plan.later
     if page is None:
         return
-    events = plan.loose[page.page].events
+    first, events = before.tail, plan.loose[page.page].events
     start = max(page.start, swept)
-    already = await get_keys(ctx, range(start, first))
+    already = await get_keys(ctx, range(start, first), before.open_data)
     if len(already) < first - start:
         return  # something is missing that should not be: sealed without it, it would be lost for good
-    before = [Message(already[at], events.get(at)) for at in range(start, first)]
-    ctx.set(stored.page_key(page.page), stored.encode_page(start, [*before, *messages[: page.stop - first]]), RAW)
+    older = [Message(already[at], events.get(at)) for at in range(start, first)]
+    ctx.set(stored.page_key(page.page), stored.encode_page(start, [*older, *messages[: page.stop - first]]), RAW)
     for at in range(start, page.stop):
         ctx.clear(stored.message_key(at))
     ctx.clear(stored.loose_key(page.page))
@@ -71,7 +71,7 @@ async def sweep(ctx: ObjectContext, bounds: Bounds, retention: Retention, max_pa
     if not plan:
         return bounds
     sealed, loose = await get_pages(ctx, plan.pages) if plan.pages else ({}, {})
-    keys = await get_keys(ctx, plan.keys) if plan.keys else {}
+    keys = await get_keys(ctx, plan.keys, bounds.open_data)
     page_sizes = {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
     page_sizes |= {page: about.size for page, about in loose.items()}
     key_sizes = {at: len(keys.get(at, b"")) for at in plan.keys}

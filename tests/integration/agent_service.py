@@ -19,8 +19,7 @@ publish = create_pubsub_publisher("pubsub")
 
 @agent.handler()
 async def answer(ctx: restate.Context, topic: str) -> str:
-    """Say what one says before, then the tokens of this attempt, then what one says after."""
-    publish(ctx, topic, {"role": "user"})
+    """Say the tokens of this attempt, then what one says after."""
 
     async def talk() -> str:
         words = [f"{attempt}{at}" for at in range(tokens)]

@@ -183,6 +183,7 @@ async def test_a_step_that_was_killed_is_begun_again_and_said_so(
             deployment = {"uri": f"http://127.0.0.1:{port}"}
             async with session.post(f"{restate.admin_url}/deployments", json=deployment) as response:
                 assert response.status == 201, await response.text()
+            await publish(restate, topic, {"role": "user"})
             async with stream(door.topic_url(topic)) as reader:
                 async with session.post(f"{restate.ingress_url}/agent/answer/send", json=topic) as response:
                     assert response.status == 202, await response.text()

@@ -209,3 +209,35 @@ def test_a_bad_stream_id_is_refused(stream_id: str) -> None:
     """By its length."""
     with pytest.raises(InvalidRequest, match="stream id"):
         TokenStream(Log(), "t", Limits(), stream_id=stream_id)
+
+
+async def test_slow_calls_are_spaced_and_a_batch_that_is_full_or_last_is_not(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When calls are slow the next batch gathers; but neither a full one waits, nor the end."""
+    monkeypatch.setattr(token_stream.Pace, "after", lambda _pace, _took: 3600.0)
+    async with asyncio.timeout(10), TokenStream(log, "t", Limits(batch_messages=3)) as stream:
+        await stream.write(0)
+        await until(lambda: log.batches, "the first call")
+        for at in range(1, 3):
+            await stream.write(at)
+            await asyncio.sleep(0)
+        assert len(log.batches) == 1
+        await stream.write(3)
+        await until(lambda: len(log.batches) == 2, "the full batch")
+        await stream.write(4)
+    assert [len(batch) for batch in log.batches] == [1, 3, 1]
+
+
+def test_a_pace_follows_the_mean_call() -> None:
+    """Calls that take as long as ever begin two calls apart; a slow one is followed at once; an outage is forgotten."""
+    pace = token_stream.Pace()
+    for _ in range(100):
+        pause = pace.after(0.01)
+    assert pause == pytest.approx(0.01, rel=0.01)
+    assert pace.after(0.5) == 0
+    pace.after(60.0)
+    assert pace.after(0.01) == token_stream.LONGEST_PAUSE
+    for _ in range(100):
+        pause = pace.after(0.01)
+    assert pause < 0.02

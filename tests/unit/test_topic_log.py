@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restate_pubsub import stored, topic_log
-from restate_pubsub.topic_log import PAGE, PAGE_MAX_BYTES, Bounds, Retention
+from restate_pubsub.topic_log import CARRY_BYTES, PAGE, PAGE_MAX_BYTES, Bounds, Retention
 from restate_pubsub.wire import Message
 
 
@@ -28,15 +28,22 @@ class State:
     def bounds(self) -> Bounds:
         return stored.decode_bounds(self.keys.get(stored.METADATA_KEY))
 
+    def message(self, at: int, bounds: Bounds) -> bytes:
+        """Return one message by itself, from where the object takes it."""
+        return bounds.open_data[at] if at in bounds.open_data else self.keys[stored.message_key(at)]
+
     def _save(self, bounds: Bounds) -> None:
+        assert sum(map(len, bounds.open_data.values())) <= CARRY_BYTES
+        for at, text in bounds.open_data.items():  # what is carried is in its key as well
+            assert text == self.keys[stored.message_key(at)]
         self.keys[stored.METADATA_KEY] = stored.encode_bounds(bounds)
 
     def append(self, messages: list[Message]) -> None:
         bounds = self.bounds
         first = bounds.tail
         events = {at: m.event for at, m in enumerate(messages, first) if m.event}
-        plan = topic_log.plan_append(bounds, [len(m.data) for m in messages], events)
-        already = {at: self.keys[stored.message_key(at)] for at in plan.load}
+        plan = topic_log.plan_append(bounds, [m.data for m in messages], events)
+        already = {at: self.message(at, bounds) for at in plan.load}
         for write in plan.pages:
             before = [
                 Message(already[at], bounds.open_events.get(at)) for at in range(write.start, min(first, write.stop))
@@ -70,7 +77,7 @@ class State:
             else stored.decode_loose(self.keys.get(stored.loose_key(page))).size
             for page in plan.pages
         }
-        key_sizes = {at: len(self.keys[stored.message_key(at)]) for at in plan.keys}
+        key_sizes = {at: len(self.message(at, bounds)) for at in plan.keys}
         bounds, pages, keys = topic_log.settle(bounds, plan, self.retention, page_sizes, key_sizes)
         for page in pages:
             if self.keys.pop(stored.page_key(page), None) is None:
@@ -95,10 +102,11 @@ class State:
                 events = stored.decode_loose(self.keys.get(stored.loose_key(page))).events
                 found += [Message(self.keys[stored.message_key(o)], events.get(o)) for o in range(at, stop)]
             at = stop
-        events = self.bounds.open_events
-        return found + [Message(self.keys[stored.message_key(o)], events.get(o)) for o in plan.keys]
+        bounds = self.bounds
+        return found + [Message(self.message(o, bounds), bounds.open_events.get(o)) for o in plan.keys]
 
 
+TEN = b"x" * 10
 MESSAGES = st.builds(
     Message,
     data=st.one_of(
@@ -184,7 +192,7 @@ def test_full_pages_are_sealed_into_one_key() -> None:
 
 def test_what_fills_a_page_is_there_before_the_page_is_sealed() -> None:
     """Readers of the 64th message need not wait until the 63 before it are loaded."""
-    plan = topic_log.plan_append(Bounds(tail=63, open_bytes=630), [10], {63: "done"})
+    plan = topic_log.plan_append(Bounds(tail=63, open_bytes=630), [TEN], {63: "done"})
     assert (range(0), (), (63,)) == (plan.load, plan.pages, plan.keys)
     assert plan.loose == {0: topic_log.LoosePage(640, {63: "done"})}
     assert plan.later == topic_log.PageWrite(0, 0, 64)
@@ -192,19 +200,35 @@ def test_what_fills_a_page_is_there_before_the_page_is_sealed() -> None:
 
 def test_a_large_batch_seals_the_page_it_fills_at_once() -> None:
     """Writing each of its messages to a key, and clearing all of them again, would cost more than the wait."""
-    plan = topic_log.plan_append(Bounds(tail=10, open_bytes=100), [10] * 54, {})
+    plan = topic_log.plan_append(Bounds(tail=10, open_bytes=100), [TEN] * 54, {})
     assert (range(10), (topic_log.PageWrite(0, 0, 64),), (), None) == (plan.load, plan.pages, plan.keys, plan.later)
+
+
+def test_small_messages_fill_a_page_without_being_read_again() -> None:
+    """The metadata carries them: a token costs no read when its page is sealed, which is at once then."""
+    before = topic_log.plan_append(Bounds(), [TEN] * 63, {}).bounds
+    assert before.open_data == dict.fromkeys(range(63), TEN)
+    plan = topic_log.plan_append(before, [TEN], {})
+    assert (plan.pages, plan.keys, plan.later) == ((topic_log.PageWrite(0, 0, 64),), (), None)
+    assert plan.bounds.open_data == {}
+
+
+def test_the_metadata_carries_no_more_than_it_may() -> None:
+    """What does not fit is left to its key; what comes after it may still fit."""
+    large, small = b"x" * (CARRY_BYTES - 5), TEN
+    bounds = topic_log.plan_append(Bounds(), [small, large, large, small, small], {}).bounds
+    assert bounds.open_data == {0: small, 3: small, 4: small}
 
 
 def test_a_batch_writes_whole_pages_directly() -> None:
     """A thousand messages are 15 pages and 40 keys, not a thousand keys."""
-    plan = topic_log.plan_append(Bounds(), [10] * 1000, {})
+    plan = topic_log.plan_append(Bounds(), [TEN] * 1000, {})
     assert (len(plan.pages), len(plan.keys)) == (15, 40)
 
 
 def test_a_page_that_would_be_too_large_stays_in_message_keys() -> None:
     """Restate takes 32 MiB in one value; a page of the largest messages would be 64 MiB."""
-    plan = topic_log.plan_append(Bounds(), [PAGE_MAX_BYTES] * PAGE, {3: "tool"})
+    plan = topic_log.plan_append(Bounds(), [b"x" * PAGE_MAX_BYTES] * PAGE, {3: "tool"})
     assert (plan.pages, len(plan.keys)) == ((), PAGE)
     assert plan.loose[0].events == {3: "tool"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from typing import Any
 
 import pytest
@@ -118,6 +119,15 @@ def test_half_a_surrogate_pair_leaves_its_neighbours_as_they_are() -> None:
     messages = [Message(b'{"e":1.10e-7,"l":1,"l":2}'), Message(b'"\\ud83d"'), Message(b'"\\\\ud83d"')]
     batch = Batch(0, messages, 3)
     assert batch == wire.decode_pull_response(wire.encode_pull_response(batch, with_offset=False), 0)
+
+
+def test_no_message_makes_its_neighbours_unreadable() -> None:
+    """Whatever stands in one message, half a surrogate pair in the next one is told apart from it."""
+    every_pair = "".join(a + b for a in string.punctuation for b in string.punctuation)
+    messages = [Message(json.dumps(every_pair).encode()), Message(b'"\\ud83d"')]
+    assert (0, messages) == stored.decode_page(stored.encode_page(0, messages))
+    carried = Bounds(tail=2, open_data={at: message.data for at, message in enumerate(messages)})
+    assert carried == stored.decode_bounds(stored.encode_bounds(carried))
 
 
 def test_an_append_with_half_a_surrogate_pair_is_read() -> None:
