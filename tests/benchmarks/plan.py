@@ -67,7 +67,7 @@ FULL = Plan(
     idle_topics=300,
     idle_topic_seconds=20.0,
     write_seconds=2.5,
-    token_streams=(10, 20, 30, 40),
+    token_streams=(10, 20, 30, 40, 50),
     reference_streams=20,
     token_seconds=4.0,
 )
