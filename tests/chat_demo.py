@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from harness import PATIENCE, ROOT, free_port, until
+from restate_pubsub import create_pubsub_client
 
 
 class Demo:
@@ -22,6 +23,7 @@ class Demo:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._ingress = ""
         self._log = folder / "demo.log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -34,6 +36,7 @@ class Demo:
         """Start it, and wait for its URL."""
         options = ("ingress-port", "admin-port", "node-port", "service-port", "agent-port")
         ports = [word for option in options for word in (f"--{option}", str(free_port()))]
+        self._ingress = f"http://127.0.0.1:{ports[1]}"
         command = [sys.executable, "examples/chat/demo.py", "--port", str(self.port), *ports]
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -52,6 +55,11 @@ class Demo:
         os.kill(self.pid(part), signal.SIGKILL)
         before = self.output.count(f"{part} ended")
         await until(lambda: self.output.count(f"{part} ended") > before, f"{part} to end")
+
+    async def close_topic(self, topic: str) -> None:
+        """End a topic."""
+        async with create_pubsub_client(self._ingress) as client:
+            await client.close(topic)
 
     async def revived(self, part: str) -> None:
         """Wait until a part that was killed runs again."""

@@ -42,7 +42,10 @@ publish = create_pubsub_publisher()
 pubsub = create_pubsub_client(os.environ.get("RESTATE_INGRESS_URL", "http://localhost:8080"))
 agent = restate.Service("agent")
 
-RETRY: RunOptions[Any] = RunOptions(initial_retry_interval=timedelta(milliseconds=500))
+RETRY: RunOptions[Any] = RunOptions(
+    initial_retry_interval=timedelta(milliseconds=500), max_duration=timedelta(minutes=10)
+)
+"""A step that still fails after ten minutes ends the turn: its reader should not wait for ever."""
 
 
 class Prompt(TypedDict):
@@ -102,7 +105,11 @@ async def use_tool(topic: str, call: dict[str, Any]) -> Any:
     await asyncio.sleep(0.8)  # long enough to be seen
     match ToolCall(call["call"], call["arguments"]):
         case ToolCall("calculate", {"expression": str(expression)}):
-            return round(calculate(ast.parse(expression, mode="eval").body), 2)
+            try:
+                return round(calculate(ast.parse(expression, mode="eval").body), 2)
+            except (SyntaxError, ArithmeticError, ValueError, RecursionError) as error:
+                msg = f"cannot calculate {expression}: {error}"
+                raise restate.TerminalError(msg) from error
         case ToolCall("look_at_topic"):
             info = await pubsub.info(topic)
             return {name: info[name] for name in ("head", "tail", "bytes")}

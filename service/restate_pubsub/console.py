@@ -67,6 +67,7 @@ class Console:
             "reason": reason,
             "streamsPath": self._settings.sse_path,
             "publishEnabled": self._settings.publish_enabled,
+            "heartbeatSeconds": self._settings.heartbeat,
             "topics": [asdict(figures) for figures in self._hub.busiest(TOPICS_SHOWN)],
             **self._metrics.figures(),
         }

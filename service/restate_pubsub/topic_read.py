@@ -45,16 +45,19 @@ async def get_keys(ctx: Ctx, offsets: Iterable[int], carried: Mapping[int, bytes
 
 
 async def get_pages(ctx: Ctx, pages: Iterable[int]) -> tuple[dict[int, list[Message]], dict[int, LoosePage]]:
-    """Read full pages: those that are sealed, and for the others what is known of them."""
+    """Read full pages: those that are sealed, and what is known of those that are loose.
+
+    A page is both if the write that sealed it was killed before its end: then its `m_` keys may be there still.
+    """
     pages = list(pages)
     keys = [key for page in pages for key in (stored.page_key(page), stored.loose_key(page))]
     values = iter(await get(ctx, *keys))
     sealed: dict[int, list[Message]] = {}
     loose: dict[int, LoosePage] = {}
     for page, value, about in zip(pages, values, values, strict=True):
-        if value is None:
+        if value is None or about is not None:
             loose[page] = stored.decode_loose(about)
-        else:
+        if value is not None:
             sealed[page] = stored.decode_page(value)[1]
     return sealed, loose
 

@@ -72,13 +72,14 @@ async def sweep(ctx: ObjectContext, bounds: Bounds, retention: Retention, max_pa
         return bounds
     sealed, loose = await get_pages(ctx, plan.pages) if plan.pages else ({}, {})
     keys = await get_keys(ctx, plan.keys, bounds.open_data)
-    page_sizes = {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
-    page_sizes |= {page: about.size for page, about in loose.items()}
+    page_sizes = {page: about.size for page, about in loose.items()}
+    page_sizes |= {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
     key_sizes = {at: len(keys.get(at, b"")) for at in plan.keys}
     settled, pages, cleared = topic_log.settle(bounds, plan, retention, page_sizes, key_sizes)
     for page in pages:
         if page in sealed:
             ctx.clear(stored.page_key(page))
+        if page not in loose:
             continue
         ctx.clear(stored.loose_key(page))
         for at in range(max(plan.first, page * topic_log.PAGE), (page + 1) * topic_log.PAGE):

@@ -1,32 +1,38 @@
-"""A headless Chromium for all tests of this folder, and the example chat, started as `make demo` starts it."""
+"""A headless Chromium for all tests of this folder, a Restate for those of each file, and the example chat."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from chat_demo import Demo
+from harness import restate_server, topic_name
+from restate_pubsub.dev import RestateServer
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-default-apps",
+    "--disable-dev-shm-usage",
     "--disable-sync",
     "--no-first-run",
 ]
 
 
 @pytest.fixture(scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """Return a running Chromium."""
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """Return Debian's Chromium, without a window and without any traffic of its own."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "there is no Chromium on this machine: apt-get install chromium"
+    home: dict[str, str | float | bool] = {"HOME": str(tmp_path_factory.mktemp("chromium")), "PATH": "/usr/bin:/bin"}
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, env=home)
         yield browser
         await browser.close()
 
@@ -41,6 +47,21 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     yield page
     await context.close()
     assert errors == []
+
+
+@pytest.fixture(scope="module")
+async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
+    """Return a Restate server that the tests of a file may kill and start."""
+    server = restate_server(tmp_path_factory.mktemp("restate"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return a fresh topic."""
+    return topic_name("browser")
 
 
 @pytest.fixture(scope="session")

@@ -9,19 +9,11 @@ import aiohttp
 import pytest
 from playwright.async_api import Page, expect
 
-from harness import Service, call, get, publish, restate_server, topic_name, until
+from faults import Proxy
+from harness import Service, call, get, publish, topic_name, until
 from restate_pubsub.dev import RestateServer
 
 PATHS = ("/console", "/console/", "/console/console.js", "/console/figures")
-
-
-@pytest.fixture(scope="module")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a running Restate server."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +24,7 @@ async def service(restate: RestateServer) -> AsyncIterator[Service]:
         PUBSUB_CONSOLE="true",
         PUBSUB_PUBLISH_ENABLED="true",
         PUBSUB_RETRY="300ms",
+        PUBSUB_HEARTBEAT="1s",
         PUBSUB_DRAIN_TIMEOUT="2s",
     )
     yield await service.start()
@@ -44,9 +37,9 @@ def topic() -> str:
     return f"{topic_name('console')}/a b"
 
 
-async def follow(page: Page, service: Service, topic: str, offset: str = "0") -> None:
+async def follow(page: Page, url: str, topic: str, offset: str = "0") -> None:
     """Open the page, and follow a topic by its form."""
-    await page.goto(f"{service.url}/console")
+    await page.goto(f"{url}/console")
     await page.get_by_label("Topic", exact=True).fill(topic)
     await page.get_by_label("From").fill(offset)
     await page.get_by_role("button", name="Follow").click()
@@ -62,6 +55,12 @@ async def rows(page: Page, count: int) -> list[list[str]]:
     return found
 
 
+async def streams(service: Service, topic: str) -> int:
+    """Return how many streams the page's figures count for a topic."""
+    figures = (await get(f"{service.url}/console/figures"))[1]
+    return sum(shown["streams"] for shown in figures["topics"] if shown["topic"] == topic)
+
+
 async def test_without_the_setting_there_is_no_console(restate: RestateServer) -> None:
     """Off by default: every path is a 404."""
     service = await Service(restate).start(register=False)
@@ -75,15 +74,15 @@ async def test_a_topic_is_followed_from_any_offset(
     """Ids, names and data as they are in the stream; what is published later follows."""
     await publish(restate, topic, 1, {"two": 2})
     await call(restate, topic, "append", {"messages": [{"data": "3", "event": "token"}]})
-    await follow(page, service, topic, "1")
+    await follow(page, service.url, topic, "1")
     assert await rows(page, 2) == [["2", "", '{"two":2}'], ["3", "token", '"3"']]
     await publish(restate, topic, "live")
     assert (await rows(page, 3))[-1] == ["4", "", '"live"']
     await expect(page.locator("#stream")).to_contain_text("Live")
     await expect(page.locator("#count")).to_have_text("3 events")
-    await follow(page, service, topic, "-1")
+    await follow(page, service.url, topic, "-1")
     assert await rows(page, 1) == [["4", "", '"live"']]
-    await follow(page, service, topic, "latest")
+    await follow(page, service.url, topic, "latest")
     await expect(page.locator("#stream")).to_contain_text("Live")
     await publish(restate, topic, "newest")
     assert await rows(page, 1) == [["5", "", '"newest"']]
@@ -103,7 +102,7 @@ async def test_resets_and_the_end_are_shown(page: Page, restate: RestateServer, 
     await publish(restate, topic, 1, 2, 3)
     await call(restate, topic, "truncate", 2)
     await call(restate, topic, "close")
-    await follow(page, service, topic)
+    await follow(page, service.url, topic)
     assert await rows(page, 3) == [
         ["2", "reset", '{"requested":0,"head":2,"tail":3}'],
         ["3", "", "3"],
@@ -116,7 +115,7 @@ async def test_resets_and_the_end_are_shown(page: Page, restate: RestateServer, 
 
 async def test_a_refusal_is_shown_with_its_reason(page: Page, service: Service, topic: str) -> None:
     """The problem document's own words."""
-    await follow(page, service, topic, "yesterday")
+    await follow(page, service.url, topic, "yesterday")
     await expect(page.locator("#stream")).to_contain_text("Refused (400): offset 'yesterday' is not an offset")
 
 
@@ -125,7 +124,7 @@ async def test_a_restart_of_the_service_loses_and_repeats_nothing(
 ) -> None:
     """It goes on at the last id, and says meanwhile that it reconnects."""
     await publish(restate, topic, 1)
-    await follow(page, service, topic)
+    await follow(page, service.url, topic)
     await rows(page, 1)
     await service.kill()
     await expect(page.locator("#stream")).to_contain_text("Reconnecting")
@@ -138,23 +137,68 @@ async def test_a_restart_of_the_service_loses_and_repeats_nothing(
 
 async def test_stop_stops(page: Page, restate: RestateServer, service: Service, topic: str) -> None:
     """The stream is closed, here and in the service."""
-    await follow(page, service, topic)
-    await expect(page.locator("#stream")).to_contain_text("Live")
-    before = await service.metric("restate_pubsub_streams")
+    await publish(restate, topic, 1)
+    await follow(page, service.url, topic)
+    await rows(page, 1)
+    assert await streams(service, topic) == 1
     await page.get_by_role("button", name="Stop").click()
     await expect(page.locator("#stream")).to_contain_text("Stopped")
 
-    async def one_less() -> bool:
-        return await service.metric("restate_pubsub_streams") == before - 1
+    async def none() -> bool:
+        return await streams(service, topic) == 0
 
-    await until(one_less, "the stream to end")
-    await publish(restate, topic, "unseen")
-    await rows(page, 0)
+    await until(none, "the stream to end")
+
+
+async def test_latest_loses_nothing_to_a_restart_before_the_first_message(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """The stream says where it begins, and the page goes on there."""
+    await publish(restate, topic, "before")
+    async with Proxy(service.port) as proxy:
+        await follow(page, proxy.url, topic, "latest")
+        await expect(page.locator("#stream")).to_contain_text("Live")
+        proxy.cut()
+        await publish(restate, topic, "meanwhile")
+        assert await rows(page, 1) == [["2", "", '"meanwhile"']]
+
+
+async def test_a_connection_that_fell_silent_is_left(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """No heartbeat for too long: the page says so, and reads on over another connection."""
+    await publish(restate, topic, 1)
+    async with Proxy(service.port) as proxy:
+        await follow(page, proxy.url, topic)
+        await rows(page, 1)
+        proxy.stall()
+        await publish(restate, topic, 2)
+        await expect(page.locator("#stream")).to_contain_text("Reconnecting: it fell silent", timeout=15_000)
+        proxy.flow()
+        assert await rows(page, 2) == [["1", "", "1"], ["2", "", "2"]]
+
+
+async def test_a_topic_with_dots_for_a_name_is_followed(page: Page, restate: RestateServer, service: Service) -> None:
+    """A browser would take `a/../b` for `b`."""
+    topic = f"{topic_name('console')}/../b"
+    await publish(restate, topic, "here")
+    await follow(page, service.url, topic)
+    assert await rows(page, 1) == [["1", "", '"here"']]
+
+
+async def test_of_a_long_message_the_beginning_is_shown(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """With its true size."""
+    await publish(restate, topic, "x" * 10_000)
+    await follow(page, service.url, topic)
+    assert await rows(page, 1) == [["1", "", f'"{"x" * 4095}…']]
+    await expect(page.locator("#rows td").nth(3)).to_have_text("10,002")
 
 
 async def test_a_message_is_published(page: Page, service: Service, topic: str) -> None:
     """What is typed arrives on the stream; what the door refuses is told."""
-    await follow(page, service, topic)
+    await follow(page, service.url, topic)
     await page.get_by_label("Message, as JSON").fill('{"from": "console"}')
     await page.get_by_role("button", name="Publish").click()
     assert await rows(page, 1) == [["1", "", '{"from":"console"}']]
@@ -175,7 +219,7 @@ async def test_publishing_is_offered_only_where_it_is_possible(page: Page, resta
 
 async def test_the_figures_are_this_process_s(page: Page, restate: RestateServer, service: Service, topic: str) -> None:
     """Streams, topics and lag; each topic with its readers, bounds and slowest reader."""
-    await follow(page, service, topic)
+    await follow(page, service.url, topic)
     await publish(restate, topic, 1, 2)
     await rows(page, 2)
     await page.get_by_text("Topics that are read here").click()
@@ -196,7 +240,7 @@ async def test_a_long_topic_is_shown_by_its_end(
 ) -> None:
     """5,000 messages are counted, and the last thousand are there."""
     await call(restate, topic, "append", {"messages": [{"data": at} for at in range(5000)]})
-    await follow(page, service, topic)
+    await follow(page, service.url, topic)
     await expect(page.locator("#count")).to_have_text("5,000 events")
     found = await rows(page, 1000)
     assert [found[0], found[-1]] == [["4001", "", "4000"], ["5000", "", "4999"]]
@@ -211,7 +255,7 @@ async def test_the_page_talks_to_nobody_else_and_runs_nothing_that_is_published(
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: said.append(message.text))
     await publish(restate, topic, "<img src=x onerror=alert(1)><script>alert(2)</script>")
-    await follow(page, service, topic)
+    await follow(page, service.url, topic)
     assert await rows(page, 1) == [["1", "", '"<img src=x onerror=alert(1)><script>alert(2)</script>"']]
     assert await page.locator("#rows :is(img, script)").count() == 0
     assert [

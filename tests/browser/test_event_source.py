@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
-from harness import PATIENCE, Service, call, publish, restate_server, topic_name
+from harness import PATIENCE, Service, call, publish
 from origin import Origin
 from restate_pubsub.dev import RestateServer
 
@@ -30,15 +29,6 @@ PAGE = """<!doctype html>
 
 
 @pytest.fixture(scope="module")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a Restate server that tests may kill and start."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture(scope="module")
 async def service(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service that tests may kill and start; browsers come back to it quickly."""
     service = await Service(restate, PUBSUB_HEARTBEAT="1s", PUBSUB_RETRY="200ms", PUBSUB_DRAIN_TIMEOUT="2s").start()
@@ -46,42 +36,11 @@ async def service(restate: RestateServer) -> AsyncIterator[Service]:
     await service.stop()
 
 
-@pytest.fixture(scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    """Return Debian's Chromium, without a window and without any traffic of its own."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine: apt-get install chromium")
-    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    quiet += ["--disable-default-apps", "--no-first-run", "--disable-dev-shm-usage", "--disable-gpu"]
-    home = tmp_path_factory.mktemp("chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium, args=quiet, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}
-        )
-        yield browser
-        await browser.close()
-
-
 @pytest.fixture
 async def origin(service: Service) -> AsyncIterator[Origin]:
     """Return the running origin."""
     async with Origin(PAGE).serving(service) as origin:
         yield origin
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """Return an empty page."""
-    page = await browser.new_page()
-    yield page
-    await page.close()
-
-
-@pytest.fixture
-def topic() -> str:
-    """Return a fresh topic."""
-    return topic_name("browser")
 
 
 async def show(page: Page, origin: Origin, topic: str, query: str = "") -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Page
 
-from harness import PATIENCE, Service, call, publish, restate_server, topic_name, until
+from harness import PATIENCE, ROOT, Service, call, publish, topic_name, until
 from origin import Origin
 from restate_pubsub.dev import RestateServer
 from tokens import SECRET, token
 
-DOCS = Path(__file__).parents[2] / "docs" / "browser.md"
-FOLLOW = re.search(r"```js\n(/\*\*.*?)```", DOCS.read_text(), re.DOTALL)
+FOLLOW = re.search(r"```js\n(/\*\*.*?)```", (ROOT / "docs" / "browser.md").read_text(), re.DOTALL)
 assert FOLLOW
 PAGE = (
     """<!doctype html><title>follow</title><script type="module">
@@ -35,15 +33,6 @@ PAGE = (
 )
 
 
-@pytest.fixture(scope="module")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a Restate server."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
-
-
 @pytest.fixture
 async def service(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service that a test may kill and start."""
@@ -57,6 +46,12 @@ async def messages(page: Page, count: int) -> list[Any]:
     await page.wait_for_function(f"window.log?.messages.length >= {count}", timeout=PATIENCE * 1000)
     found: list[Any] = await page.evaluate("log.messages")
     return found
+
+
+def test_the_example_chat_follows_with_it() -> None:
+    """Word for word: what is copied from the page is what the chat's tests run."""
+    assert FOLLOW is not None
+    assert (ROOT / "examples" / "chat" / "page" / "follow.js").read_text() == FOLLOW[1]
 
 
 async def test_it_goes_on_after_a_proxy_has_answered_502(page: Page, restate: RestateServer, service: Service) -> None:

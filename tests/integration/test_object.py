@@ -96,6 +96,41 @@ async def test_pages_are_sealed(restate: RestateServer, topic: str) -> None:
         assert list(range(start, 210)) == await read_all(restate, topic, start)
 
 
+async def test_pages_of_larger_messages_are_sealed(restate: RestateServer, topic: str) -> None:
+    """Too large for the metadata to carry them all: the page is loaded, and sealed when its readers have the news."""
+    messages = [f"{n}".ljust(1000, "x") for n in range(70)]
+    await publish(restate, topic, *messages)
+    assert {"messagesMetadata", "p_0", *(f"m_{n}" for n in range(64, 70))} == set(await state_of(restate, topic))
+    assert messages == await read_all(restate, topic)
+
+
+async def test_what_a_write_left_that_was_killed_as_it_sealed_goes_with_its_page(
+    restate: RestateServer, topic: str
+) -> None:
+    """The page is read as one that was sealed, and truncation clears the keys beside it."""
+    messages = [f"{n}".ljust(1000, "x") for n in range(65)]
+    await publish(restate, topic, *messages)
+    state = await state_of(restate, topic)
+    left = {key: list(value.encode()) for key, value in state.items()}
+    left |= {f"m_{n}": list(json.dumps(messages[n]).encode()) for n in range(7, 64)}
+    left["e_0"] = list(json.dumps({"size": sum(len(message) + 2 for message in messages[:64]), "events": {}}).encode())
+    change = {"object_key": topic, "new_state": left}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{restate.admin_url}/services/pubsub/state", json=change) as response,
+    ):
+        assert response.status == 202, await response.text()
+
+    async def changed() -> bool:
+        return "e_0" in await state_of(restate, topic)
+
+    await until(changed, "the state to be changed")
+    assert messages == await read_all(restate, topic)
+    await call(restate, topic, "truncate", 64)
+    assert {"messagesMetadata", "m_64"} == set(await state_of(restate, topic))
+    assert messages[64:] == await read_all(restate, topic, 64)
+
+
 async def test_pull_limits(restate: RestateServer, topic: str) -> None:
     """`limit` bounds an answer, `nextOffset` says where to go on, in pages and out of them."""
     await call(restate, topic, "append", batch(*range(200)))

@@ -1,6 +1,7 @@
 // The page: it sends prompts, and shows what the topic says. All it knows comes from the topic, so a reload, a second
 // tab and a reconnect all show the same.
 
+import { follow } from "./follow.js";
 import { show } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
@@ -30,7 +31,10 @@ class Turn {
     this.answer = element("div", "answer");
     const waiting = element("div", "waiting");
     waiting.append(element("i", ""), element("i", ""), element("i", ""));
-    this.root.append(this.user, this.state, this.tools, this.answer, waiting);
+    // Who speaks is seen by the look, and heard by headings.
+    this.speaker = element("h2", "unseen", "Answer");
+    this.speaker.hidden = true;
+    this.root.append(element("h2", "unseen", "You"), this.user, this.state, this.tools, this.speaker, this.answer, waiting);
     this.text = "";
     this.unsaid = "";
     this.attempts = 1;
@@ -47,6 +51,7 @@ class Turn {
   }
 
   say(text, bad = false) {
+    if (this.state.textContent !== text) speak(text);
     this.state.textContent = text;
     this.state.classList.toggle("bad", bad);
   }
@@ -81,6 +86,7 @@ class Turn {
   }
 
   write(text) {
+    this.speaker.hidden = false;
     this.text += text;
     this.unsaid += text;
     if (/[.!?]\**$/.test(text)) {
@@ -90,10 +96,10 @@ class Turn {
     draw(this);
   }
 
-  /** The step is tried again: strike out what it wrote, and make room for the new words. */
+  /** The step is tried again: strike out what it wrote, if somebody has seen it, and make room for the new words. */
   restart() {
     this.attempts += 1;
-    if (this.answer.childNodes.length) {
+    if (current && this.answer.childNodes.length) {
       const gone = element("del", "gone");
       gone.setAttribute("aria-hidden", "true");
       gone.append(...this.answer.childNodes);
@@ -148,18 +154,22 @@ function draw(turn) {
   });
 }
 
-// Screen readers get whole sentences, and not the history that a reload brings.
-let speaking = false;
+// A reload brings the history at once, and then what comes from now on; who can only listen gets whole sentences of that.
+const QUIET = 300; // ms after the first event: by then the history is there
+let current = false;
+let waiting = null;
+function currentIn(time) {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => (current = true), time);
+}
+
 function speak(text) {
-  if (!speaking || !text.trim()) return;
+  if (!current || !text.trim()) return;
   $("spoken").append(element("p", "", text.replace(/[*`]|^\s*- /gm, "")));
   while ($("spoken").children.length > 20) $("spoken").firstChild.remove();
 }
 
 // --- the topic ------------------------------------------------------------------------------------------------
-
-let failures = 0;
-let ended = false;
 
 const handlers = {
   message(said) {
@@ -181,43 +191,30 @@ const handlers = {
     turns.clear();
     $("log").replaceChildren(element("p", "note", "The beginning of this conversation is not kept any more."));
   },
-  end() {
-    ended = true;
-    source.close();
-    connection("ended", "Conversation ended");
-    $("prompt").disabled = $("send").disabled = true;
-  },
+  end: () => over("Conversation ended"),
 };
 
-let source;
 function connect() {
-  const url = new URL(`/pubsub/${topic}`, location.href);
-  if (next !== null) url.searchParams.set("lastEventId", next);
-  source = new EventSource(url);
-  source.onopen = () => {
-    failures = 0;
-    connection("live", "Live");
-    setTimeout(() => {
-      speaking = true;
-      $("welcome").hidden = turns.size > 0 || next !== null;
-    }, 300);
-  };
-  source.onerror = () => {
-    if (ended) return;
-    connection("reconnecting", "Reconnecting");
-    // EventSource comes back by itself from a broken connection, but not from a proxy's 502 or 503: we do that.
-    if (source.readyState === EventSource.CLOSED) {
-      failures += 1;
-      setTimeout(connect, Math.min(250 * 2 ** failures, 5000) * (0.5 + Math.random() / 2));
-    }
-  };
+  const on = {};
   for (const [name, handle] of Object.entries(handlers)) {
-    source.addEventListener(name, (event) => {
-      next = event.lastEventId;
-      handle(JSON.parse(event.data));
+    on[name] = (said, at) => {
+      if (next === null) currentIn(QUIET);
+      next = at + 1;
+      handle(said);
       draw();
-    });
+    };
   }
+  follow(`/pubsub/${topic}`, {
+    ...on,
+    connection(live) {
+      if (!live) return connection("reconnecting", "Reconnecting");
+      connection("live", "Live");
+      if (next !== null) return;
+      currentIn(4 * QUIET); // a stream may be open before Restate has said what is in it
+      setTimeout(() => ($("welcome").hidden = turns.size > 0 || next !== null), QUIET);
+    },
+    refused: (problem) => over(`Refused: ${problem.detail ?? problem.status}`),
+  });
 }
 
 function connection(state, text) {
@@ -225,12 +222,21 @@ function connection(state, text) {
   if ($("connection-text").textContent !== text) $("connection-text").textContent = text;
 }
 
+/** Nothing will follow. */
+function over(words) {
+  connection("ended", words);
+  for (const turn of turns.values()) if (!turn.done) turn.finish();
+  for (const control of document.querySelectorAll("#prompt, #send, .idea")) control.disabled = true;
+}
+
 // --- sending --------------------------------------------------------------------------------------------------
 
 const SECONDS_TO_TRY = 120;
+const ANSWER = 15_000; // ms for one try
 
 async function send(text) {
   const id = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  current = true;
   const turn = turnOf(id);
   turn.user.textContent = text;
   turn.user.classList.add("sending");
@@ -239,7 +245,8 @@ async function send(text) {
   // The turn's name is the idempotency key: sent twice, it is answered once.
   for (let tried = 0, until = Date.now() + SECONDS_TO_TRY * 1000; Date.now() < until; tried += 1) {
     try {
-      const response = await fetch("/prompt", { method: "POST", headers: { "content-type": "application/json" }, body });
+      const headers = { "content-type": "application/json" };
+      const response = await fetch("/prompt", { method: "POST", headers, body, signal: AbortSignal.timeout(ANSWER) });
       if (response.ok) return;
       if (response.status < 500) break;
     } catch {
@@ -291,8 +298,11 @@ const toEnd = () => page.scrollTo({ top: page.scrollHeight });
 $("jump").addEventListener("click", toEnd);
 
 /** Follow the words, until the reader scrolls up; at the end again, follow again. */
+let top = 0;
 function scrolled() {
-  pinned = page.scrollHeight - page.clientHeight - page.scrollTop < 48;
+  if (page.scrollHeight - page.clientHeight - page.scrollTop < 48) pinned = true;
+  else if (page.scrollTop < top) pinned = false; // words that push the end away do not scroll
+  top = page.scrollTop;
   $("jump").hidden = pinned;
 }
 addEventListener("scroll", scrolled, { passive: true });

@@ -2,7 +2,9 @@
 
 const $ = (id) => document.getElementById(id);
 const ROWS = 1000; // older ones leave the page
+const LONG = 4096; // characters of one message that are shown
 const POLL = 2000;
+const ANSWER = 10_000; // ms that the process has to answer in
 const WINDOW = 30; // polls over which rates and lag are taken
 
 function text(id, value) {
@@ -33,11 +35,12 @@ const bytes = (size) => {
 const seconds = (value) => (value === null ? "–" : value < 1 ? `${number.format(value * 1000)} ms` : `${number.format(value)} s`);
 
 let streamsPath = null;
+let silence = 60_000; // ms without a byte after which a stream is dead: heartbeats come more often
 const polls = [];
 
 async function poll() {
   try {
-    const response = await fetch("figures", { cache: "no-store" });
+    const response = await fetch("figures", { cache: "no-store", signal: AbortSignal.timeout(ANSWER) });
     if (!response.ok) throw new Error(`${response.status}`);
     show(await response.json());
   } catch {
@@ -57,6 +60,7 @@ function show(now) {
     return time ? `${number.format((figures[name] - first.figures[name]) / time)}/s` : "0/s";
   };
   streamsPath = now.streamsPath;
+  silence = 1000 * (2.5 * now.heartbeatSeconds + 1);
   status("process", now.ready ? "good" : "bad", now.ready ? "ready" : now.reason);
   text("replica", now.replica);
   text("version", now.version);
@@ -90,54 +94,74 @@ function quantile(part, first, now) {
 }
 
 function showTables(now) {
-  const topics = $("topics").tBodies[0];
-  topics.replaceChildren();
-  for (const topic of now.topics) {
-    const row = topics.insertRow();
+  const topics = now.topics.map(({ topic, streams, head, tail, closed, behind, bytes: size }) => [
+    topic,
+    [streams, head, closed ? `${tail}, closed` : tail, behind, bytes(size)],
+  ]);
+  fill($("topics").tBodies[0], topics, (topic) => {
     const name = document.createElement("button");
     name.type = "button";
-    name.textContent = topic.topic;
+    name.textContent = topic;
     name.addEventListener("click", () => {
-      $("topic").value = topic.topic;
+      $("topic").value = topic;
       $("follow").requestSubmit();
     });
-    cell(row, name);
-    for (const value of [topic.streams, topic.head, topic.closed ? `${topic.tail}, closed` : topic.tail, topic.behind]) cell(row, value);
-    cell(row, bytes(topic.bytes));
-  }
-  const all = $("all").tBodies[0];
-  all.replaceChildren();
-  for (const [name, value] of Object.entries(now.figures)) {
-    const row = all.insertRow();
-    cell(row, name);
-    cell(row, number.format(value));
-  }
+    return name;
+  });
+  fill($("all").tBodies[0], Object.entries(now.figures).map(([name, value]) => [name, [number.format(value)]]), (name) => name);
+}
+
+/** Show `[name, values]` as rows. Those that stay are kept, and with them the focus and what is selected. */
+function fill(body, entries, head) {
+  const before = new Map([...body.rows].map((row) => [row.dataset.name, row]));
+  entries.forEach(([name, values], at) => {
+    let row = before.get(name);
+    before.delete(name);
+    if (!row) {
+      row = document.createElement("tr");
+      row.dataset.name = name;
+      cell(row, head(name));
+      for (const _ of values) cell(row, "");
+    }
+    values.forEach((value, place) => {
+      const shown = row.cells[place + 1];
+      if (shown.textContent !== `${value}`) shown.textContent = value;
+    });
+    if (body.rows[at] !== row) body.insertBefore(row, body.rows[at] ?? null);
+  });
+  for (const row of before.values()) row.remove();
 }
 $("more").addEventListener("toggle", () => polls.length && show(polls.pop()));
 
 // --- a stream -------------------------------------------------------------------------------------------------
 
-const address = (topic) => `..${streamsPath}/${topic.split("/").map(encodeURIComponent).join("/")}`;
+/** The address of a topic; where a part of its name is `.` or `..`, its slashes are escaped, or the browser takes the part away. */
+function address(topic) {
+  const dots = topic.split("/").some((part) => part === "." || part === "..");
+  const name = encodeURIComponent(topic);
+  return `..${streamsPath}/${dots ? name : name.replaceAll("%2F", "/")}`;
+}
 const headers = () => ($("token").value ? { authorization: `Bearer ${$("token").value}` } : {});
 let following = null; // the AbortController of the stream that is shown
 let taken = 0;
 
-/** Yield what a stream says, as the standard parses it (WHATWG HTML, 9.2.6): events, and comments as such. */
-async function* parsed(body) {
+/** Yield what a stream says, as the standard parses it (WHATWG HTML, 9.2.6): events, ids without one, and `retry`. */
+async function* parsed(body, alive) {
   let [id, rest, fields] = ["", "", { event: "", data: [] }];
   for await (const piece of pieces(body)) {
+    alive();
     const lines = (rest + piece).split("\n");
     rest = lines.pop();
     for (const line of lines) {
       const [, name, value] = /^([^:]*):? ?(.*?)\r?$/s.exec(line);
       if (line === "" || line === "\r") {
         if (fields.data.length) yield { id, event: fields.event || "message", data: fields.data.join("\n") };
+        else if (id) yield { id }; // `latest` begins with one: where to go on if the first message never comes
         fields = { event: "", data: [] };
       } else if (name === "data") fields.data.push(value);
       else if (name === "event") fields.event = value;
       else if (name === "id") id = value;
       else if (name === "retry") yield { retry: Number(value) };
-      else if (name === "") yield { comment: value };
     }
   }
 }
@@ -162,35 +186,47 @@ async function follow(topic, offset) {
   location.hash = new URLSearchParams({ topic, offset });
   let last = null; // the id of the last event: where to go on
   let wait = 2000;
-  while (!mine.signal.aborted) {
-    status("stream", "waiting", last === null ? "Connecting" : "Reconnecting");
+  let why = "";
+  for (let attempt = 0; !mine.signal.aborted; attempt += 1) {
+    status("stream", "waiting", attempt ? `Reconnecting${why}` : "Connecting");
+    const quiet = new AbortController(); // a connection that died without a word
+    let watch = null;
+    const alive = () => {
+      clearTimeout(watch);
+      watch = setTimeout(() => quiet.abort(new Error("it fell silent")), silence);
+    };
     try {
       if (streamsPath === null) throw new Error("the process has not answered yet");
       const query = last === null ? `offset=${encodeURIComponent(offset)}` : "";
       const given = last === null ? headers() : { ...headers(), "last-event-id": last };
-      const response = await fetch(`${address(topic)}?${query}`, { headers: given, signal: mine.signal, cache: "no-store" });
+      const signal = AbortSignal.any([mine.signal, quiet.signal]);
+      alive();
+      const response = await fetch(`${address(topic)}?${query}`, { headers: given, signal, cache: "no-store" });
       if (response.status === 204) return finish(mine, "idle", "The topic is closed, and everything was read");
       if (!response.ok) {
         const problem = await response.json().catch(() => ({}));
         if (response.status < 500 && response.status !== 429) {
           return finish(mine, "bad", `Refused (${response.status}): ${problem.detail ?? response.statusText}`);
         }
-        throw new Error(problem.detail);
+        throw new Error(problem.detail ?? `${response.status} ${response.statusText}`);
       }
       status("stream", "good", "Live");
-      for await (const event of parsed(response.body)) {
+      why = "";
+      for await (const event of parsed(response.body, alive)) {
         if (mine.signal.aborted) return;
         if (event.retry) wait = event.retry;
+        if (event.id) last = event.id;
         if (event.data === undefined) continue;
-        last = event.id;
         add(event);
         if (event.event === "end") return finish(mine, "idle", "The topic is closed, and everything was read");
       }
-    } catch {
-      // cut off, or not reached: again
+    } catch (error) {
+      why = error instanceof TypeError ? "" : `: ${error.message}`; // a TypeError is the browser's own "failed to fetch"
+    } finally {
+      clearTimeout(watch);
     }
     if (!mine.signal.aborted) {
-      status("stream", "waiting", "Reconnecting");
+      status("stream", "waiting", `Reconnecting${why}`);
       await new Promise((done) => setTimeout(done, wait));
     }
   }
@@ -203,16 +239,18 @@ function finish(mine, state, words) {
   $("stop").disabled = true;
 }
 
-// Events may come by thousands: they become rows once a frame, and only those that will stay.
+// Events may come by thousands: they become rows once a frame, and only those that will stay. A tab in the background
+// has no frames.
 let arrivals = [];
 function add(event) {
   if (!arrivals.length) requestAnimationFrame(draw);
+  taken += 1;
   event.at = new Date().toISOString().slice(11, 23);
   arrivals.push(event);
+  if (arrivals.length >= 2 * ROWS) arrivals = arrivals.slice(-ROWS);
 }
 
 function draw() {
-  taken += arrivals.length;
   for (const { id, event, data, at } of arrivals.slice(-ROWS)) {
     const row = $("rows").insertRow();
     row.className = ["reset", "end", "restart"].includes(event) ? event : "";
@@ -221,7 +259,7 @@ function draw() {
     name.textContent = event;
     cell(row, id);
     cell(row, event === "message" ? "" : name);
-    cell(row, data);
+    cell(row, data.length > LONG ? `${data.slice(0, LONG)}…` : data);
     cell(row, number.format(new TextEncoder().encode(data).length), "number");
     cell(row, at);
   }
