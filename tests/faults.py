@@ -12,7 +12,7 @@ from typing import Self
 
 import aiohttp
 
-from harness import free_port, until
+from harness import Service, free_port, listens, until
 
 
 class Proxy:
@@ -168,10 +168,24 @@ frontend stats
     async def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.returncode is None, self._log.read_text()
-        for port in (self.restate_port, self.port):
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                return False
-            writer.close()
-        return True
+        return await listens(self.restate_port) and await listens(self.port)
+
+
+async def behind_a_proxy(stack: contextlib.AsyncExitStack, service: Service) -> Proxy:
+    """Start a service that Restate reaches through a proxy; the stack ends both."""
+    await service.start(register=False)
+    stack.push_async_callback(service.stop)
+    proxy = await stack.enter_async_context(Proxy(service.port))
+    await service.register(proxy.url)
+    return proxy
+
+
+async def behind_a_balancer(stack: contextlib.AsyncExitStack, replicas: Sequence[Service]) -> Balancer:
+    """Start services that share Restate's requests; the stack ends all of it."""
+    for replica in replicas:
+        await replica.start(register=False)
+        stack.push_async_callback(replica.stop)
+    folder = replicas[0].log_file.parent
+    balancer = await stack.enter_async_context(Balancer(folder, [replica.port for replica in replicas]))
+    await replicas[0].register(balancer.restate_url)
+    return balancer

@@ -91,10 +91,14 @@ class Service:
             )
         await until(lambda: self.answers("/health/live"), f"{self.url} to live:\n{self.log}")
         if register:
-            code, out = await self.command("register", "--url", f"{self.url}/restate", "--force")
-            assert code == 0, out
-            await until(lambda: self.answers("/health/ready"), f"{self.url} to be ready:\n{self.log}")
+            await self.register(self.url)
         return self
+
+    async def register(self, url: str) -> None:
+        """Register it under `url`, its own or one that leads to it, and wait until it is ready."""
+        code, out = await self.command("register", "--url", f"{url}/restate", "--force")
+        assert code == 0, out
+        await until(lambda: self.answers("/health/ready"), f"{self.url} to be ready:\n{self.log}")
 
     async def answers(self, path: str) -> bool:
         """Whether `GET path` is a 200."""
@@ -292,6 +296,16 @@ async def stream(url: str, **headers: str) -> AsyncIterator[Stream]:
     ):
         assert response.status == 200, await response.text()
         yield Stream(response)
+
+
+async def listens(port: int) -> bool:
+    """Whether somebody takes connections on a port of this machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def get(url: str, **headers: str) -> tuple[int, Any, dict[str, str]]:

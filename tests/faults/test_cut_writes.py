@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faults import Balancer
+from faults import behind_a_balancer
 from harness import Service, call, free_port, publish, until
 from restate_pubsub.dev import RestateServer
 from traffic import FULL, Writers, agree, reading, report
@@ -50,12 +50,7 @@ async def test_a_cut_write_is_finished_by_the_other_replica(
 ) -> None:
     """Its retry runs elsewhere and believes the delivery done; the replica that was cut off must ask by itself."""
     replicas = [Service(restate, program=PATCHED, FAULT=fault, FAULT_EVERY="5") for _ in range(2)]
-    for replica in replicas:
-        await replica.start(register=False)
-        parts.push_async_callback(replica.stop)
-    balancer = await parts.enter_async_context(Balancer(restate.base_dir, [replica.port for replica in replicas]))
-    code, out = await replicas[0].command("register", "--url", f"{balancer.restate_url}/restate", "--force")
-    assert code == 0, out
+    await behind_a_balancer(parts, replicas)
     urls = [replica.topic_url(topic) for replica in replicas for _ in range(READERS)]
     async with Writers(restate.ingress_url, topic, pause=PAUSE) as writers, reading(urls) as readers:
         await writers.some()
@@ -73,12 +68,7 @@ async def test_a_cut_write_that_nothing_follows_is_shown(
 ) -> None:
     """No later write tells the replica that was cut off what it lacks; it asks because it was cut off."""
     replicas = [Service(restate, program=PATCHED, FAULT="raise", FAULT_EVERY="1") for _ in range(2)]
-    for replica in replicas:
-        await replica.start(register=False)
-        parts.push_async_callback(replica.stop)
-    balancer = await parts.enter_async_context(Balancer(restate.base_dir, [replica.port for replica in replicas]))
-    code, out = await replicas[0].command("register", "--url", f"{balancer.restate_url}/restate", "--force")
-    assert code == 0, out
+    await behind_a_balancer(parts, replicas)
 
     async def both_wait() -> bool:
         return bool((await call(restate, topic, "info"))[1]["subscribers"] == 2)
@@ -97,16 +87,9 @@ async def test_a_process_that_dies_before_its_delivery_twice(
 ) -> None:
     """The write's journal names a replica that is gone; its successor, which dies there too, and all others get it."""
     healthy = [Service(restate, port=free_port()) for _ in range(count - 1)]
-    for replica in healthy:
-        await replica.start(register=False)
-        parts.push_async_callback(replica.stop)
     dying = Service(restate, program=PATCHED, FAULT="die", FAULT_EVERY="5")
-    await dying.start(register=False)
-    parts.push_async_callback(dying.stop)
     replicas = [dying, *healthy]
-    balancer = await parts.enter_async_context(Balancer(restate.base_dir, [replica.port for replica in replicas]))
-    code, out = await dying.command("register", "--url", f"{balancer.restate_url}/restate", "--force")
-    assert code == 0, out
+    await behind_a_balancer(parts, replicas)
     urls = [replica.topic_url(topic) for replica in replicas for _ in range(READERS)]
     async with Writers(restate.ingress_url, topic, pause=PAUSE) as writers, reading(urls) as readers:
         since = time.monotonic()

@@ -7,7 +7,7 @@ import itertools
 import signal
 import time
 
-from faults import Balancer
+from faults import behind_a_balancer
 from harness import Service, until
 from restate_pubsub.dev import RestateServer
 from traffic import FULL, UNLIMITED, Writers, agree, reading, report
@@ -22,12 +22,7 @@ async def test_a_rolling_restart_is_a_reconnect_for_each_reader(
     """Each stream ends once for each replica that it was on; goodbyes are spread over half of the drain time."""
     drain = {"PUBSUB_DRAIN_TIMEOUT": f"{DRAIN}s"}
     replicas = [Service(restate, env=drain | UNLIMITED) for _ in range(2)]
-    for replica in replicas:
-        await replica.start(register=False)
-        parts.push_async_callback(replica.stop)
-    balancer = await parts.enter_async_context(Balancer(restate.base_dir, [replica.port for replica in replicas]))
-    code, out = await replicas[0].command("register", "--url", f"{balancer.restate_url}/restate", "--force")
-    assert code == 0, out
+    balancer = await behind_a_balancer(parts, replicas)
     await balancer.up(2)
     url = f"{balancer.url}/pubsub/{topic}"
     async with (

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from faults import Proxy
+from faults import Proxy, behind_a_proxy
 from harness import Service, call
 from restate_pubsub.dev import RestateServer
 from traffic import FULL, Writers, agree, reading, report
@@ -53,11 +53,8 @@ async def test_restate_s_connection_to_the_service_stalls(
     restate: RestateServer, parts: contextlib.AsyncExitStack, topic: str
 ) -> None:
     """Writes wait for the stall's end, and then all happen, once."""
-    service = await Service(restate).start(register=False)
-    parts.push_async_callback(service.stop)
-    proxy = await parts.enter_async_context(Proxy(service.port))
-    code, out = await service.command("register", "--url", f"{proxy.url}/restate", "--force")
-    assert code == 0, out
+    service = Service(restate)
+    proxy = await behind_a_proxy(parts, service)
     async with (
         Writers(restate.ingress_url, topic) as writers,
         reading([service.topic_url(topic)] * READERS) as readers,
@@ -77,11 +74,8 @@ async def test_restate_s_connection_to_the_service_stalls(
 async def test_both_sides_stall(restate: RestateServer, parts: contextlib.AsyncExitStack, topic: str) -> None:
     """A service that is alone for a minute goes on where it was."""
     ingress = await parts.enter_async_context(Proxy(port_of(restate.ingress_url)))
-    service = await Service(restate, RESTATE_INGRESS_URL=ingress.url).start(register=False)
-    parts.push_async_callback(service.stop)
-    proxy = await parts.enter_async_context(Proxy(service.port))
-    code, out = await service.command("register", "--url", f"{proxy.url}/restate", "--force")
-    assert code == 0, out
+    service = Service(restate, RESTATE_INGRESS_URL=ingress.url)
+    proxy = await behind_a_proxy(parts, service)
     async with (
         Writers(restate.ingress_url, topic) as writers,
         reading([service.topic_url(topic)] * READERS) as readers,

@@ -10,27 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness import Event, Service, call, free_port, restate_server, stream, topic_name, until
+from faults import behind_a_balancer
+from harness import Event, Service, call, restate_server, stream, topic_name, until
 from restate_pubsub.dev import RestateServer
-
-HAPROXY = """
-global
-    maxconn 2000
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 1h
-    timeout server 1h
-    retries 3
-    option redispatch
-frontend restate
-    bind 127.0.0.1:{port} proto h2
-    default_backend replicas
-backend replicas
-    balance roundrobin
-    server one 127.0.0.1:{one} proto h2 check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions
-    server two 127.0.0.1:{two} proto h2 check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions
-"""
 
 
 class Pair(NamedTuple):
@@ -46,24 +28,11 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     """Return two replicas behind haproxy, which spreads Restate's requests one by one."""
     restate = restate_server(tmp_path)
     await restate.start()
-    one, two, port = Service(restate), Service(restate), free_port()
-    config = tmp_path / "haproxy.cfg"
-    config.write_text(HAPROXY.format(port=port, one=one.port, two=two.port))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(restate.stop)
-        for service in (one, two):
-            await service.start(register=False)
-            stack.push_async_callback(service.stop)
-        with (tmp_path / "haproxy.log").open("wb") as log:
-            haproxy = await asyncio.create_subprocess_exec(
-                "/usr/sbin/haproxy", "-db", "-f", config, stdout=log, stderr=log
-            )
-        stack.push_async_callback(haproxy.wait)
-        stack.callback(haproxy.kill)
-        code, out = await one.command("register", "--url", f"http://127.0.0.1:{port}/restate")
-        assert 0 == code, out
-        for service in (one, two):
-            await until(lambda service=service: service.answers("/health/ready"), "readiness")  # type: ignore[misc]
+        one, two = Service(restate), Service(restate)
+        await behind_a_balancer(stack, [one, two])
+        await until(lambda: two.answers("/health/ready"), "readiness")
         yield Pair(restate, one, two)
 
 

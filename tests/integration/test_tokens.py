@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from faults import Proxy
-from harness import Event, Service, call, free_port, get, publish, state_of, stream, topic_name, until
+from harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name, until
 from restate_pubsub import (
     InvalidRequest,
     OffsetGone,
@@ -158,16 +158,7 @@ async def agent(restate: RestateServer, port: int, attempt: str, tokens: int) ->
     """Start an agent process whose words begin with `attempt`."""
     words = [str(port), restate.ingress_url, attempt, str(tokens)]
     process = await asyncio.create_subprocess_exec(sys.executable, str(AGENT), *words)
-
-    async def listens() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    await until(listens, "the agent to listen")
+    await until(lambda: listens(port), "the agent to listen")
     return process
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
@@ -121,17 +121,17 @@ async def test_a_token_cannot_choose_how_it_is_checked(alg: Any, signature: str)
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (token(lasts=-1), "has expired"),
-        (token(nbf=time.time() + 60), "not valid yet"),
-        (token(iat=time.time() + 60), "not valid yet"),
-        (token(aud="other"), "not for this audience"),
-        (token("x" * 64), "signature is not valid"),
-        (token(pubsub="*"), "claim 'pubsub' is not"),
-        (token(pubsub={"subscribe": "*"}), "claim 'pubsub' is not"),
-        (token(pubsub={"subscribe": [7]}), "claim 'pubsub' is not"),
-        (token(exp="soon"), "cannot be read"),
-        (token(exp=float("inf")), "cannot be read"),
-        (token(exp=float("nan")), "cannot be read"),
+        (lambda: token(lasts=-1), "has expired"),
+        (lambda: token(nbf=time.time() + 60), "not valid yet"),
+        (lambda: token(iat=time.time() + 60), "not valid yet"),
+        (lambda: token(aud="other"), "not for this audience"),
+        (lambda: token("x" * 64), "signature is not valid"),
+        (lambda: token(pubsub="*"), "claim 'pubsub' is not"),
+        (lambda: token(pubsub={"subscribe": "*"}), "claim 'pubsub' is not"),
+        (lambda: token(pubsub={"subscribe": [7]}), "claim 'pubsub' is not"),
+        (lambda: token(exp="soon"), "cannot be read"),
+        (lambda: token(exp=float("inf")), "cannot be read"),
+        (lambda: token(exp=float("nan")), "cannot be read"),
         ("", "not a JWT"),
         ("a.b", "not a JWT"),
         ("ä.ö.ü", "not a JWT"),
@@ -142,10 +142,10 @@ async def test_a_token_cannot_choose_how_it_is_checked(alg: Any, signature: str)
         (jwt.encode({"pubsub": {}}, SECRET, headers={"crit": ["unknown"]}), "not a JWT|signature"),
     ],
 )
-async def test_a_bad_token_is_refused(bad: str, said: str) -> None:
+async def test_a_bad_token_is_refused(bad: str | Callable[[], str], said: str) -> None:
     """Each with a reason that its bearer may know."""
     with pytest.raises(Unauthorized, match=said):
-        await verifier().verify(bad)
+        await verifier().verify(bad if isinstance(bad, str) else bad())
 
 
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=200) | st.binary(max_size=100).map(bytes.hex))

@@ -18,7 +18,7 @@ from hypercorn.config import Config
 from hypercorn.protocol import h2 as hypercorn_h2
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER
 
-from harness import free_port, until
+from harness import free_port, listens, until
 from restate_pubsub import hypercorn_mends
 from restate_pubsub.hypercorn_mends import BoundedBuffer, EndingConnection, mend
 
@@ -50,14 +50,7 @@ async def serving(app: Callable[..., Any]) -> AsyncIterator[int]:
     config, stop, port = Config(), asyncio.Event(), free_port()
     config.bind, config.errorlog = [f"127.0.0.1:{port}"], None
     task = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
-
-    async def listens() -> bool:
-        with contextlib.suppress(OSError):
-            (await asyncio.open_connection("127.0.0.1", port))[1].close()
-            return True
-        return False
-
-    await until(listens, "the server to listen")
+    await until(lambda: listens(port), "the server to listen")
     yield port
     stop.set()
     await task
