@@ -227,6 +227,9 @@ async def test_slow_calls_are_spaced_and_a_batch_that_is_full_or_last_is_not(
         await until(lambda: len(log.batches) == 2, "the full batch")
         await stream.write(4)
     assert [len(batch) for batch in log.batches] == [1, 3, 1]
+    async with asyncio.timeout(10), TokenStream(log, "t", Limits()) as stream:
+        for _ in range(5):
+            await stream.write("x" * (token_stream.WAITING_BYTES // 2))  # a writer that waits for room
 
 
 def test_a_pace_follows_the_mean_call() -> None:
@@ -237,7 +240,6 @@ def test_a_pace_follows_the_mean_call() -> None:
     assert pause == pytest.approx(0.01, rel=0.01)
     assert pace.after(0.5) == 0
     pace.after(60.0)
-    assert pace.after(0.01) == token_stream.LONGEST_PAUSE
-    for _ in range(100):
-        pause = pace.after(0.01)
-    assert pause < 0.02
+    assert pace.after(0.01) < 0.15
+    for _ in range(20):
+        assert pace.after(0.25) <= token_stream.LONGEST_PAUSE
