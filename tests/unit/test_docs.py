@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -32,6 +33,26 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_the_readme_s_figures_are_those_of_the_last_full_run() -> None:
+    """As `make bench` wrote them."""
+    found = json.loads((ROOT / "docs" / "benchmarks" / "results.json").read_text())["results"]
+    median = {(row["measure"], row["contender"], row["at"], row["metric"]): row["median"] for row in found}
+
+    def shown(measure: str, contender: str, at: int, metric: str = "p50") -> str:
+        value = median[measure, contender, str(at), metric]
+        return f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+
+    text = (ROOT / "README.md").read_text()
+    for name, measure, at in (
+        ("20 messages/s, 1 reader", "latency-readers", 1),
+        ("20 messages/s, 300 readers", "latency-readers", 300),
+        ("20 answers at once, 50 tokens/s each", "tokens", 20),
+    ):
+        ours, theirs = shown(measure, "restate-pubsub", at), shown(measure, "reference, pullInterval 0", at)
+        assert f"{name} | {ours} | {theirs} |" in text
+    assert f"40 such answers at once keep a p95 of {shown('tokens', 'restate-pubsub', 40, 'p95')}." in text
 
 
 def test_every_module_is_in_the_architecture() -> None:
