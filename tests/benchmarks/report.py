@@ -21,6 +21,10 @@ class Section(NamedTuple):
 
 
 LATE = (("p50", "p50, ms"), ("p99", "p99, ms"))
+ABOVE = (
+    "Restate's share is above what it used just before: it is never quite at rest, so a negative figure says that the "
+    "cost is less than that moves by itself."
+)
 SECTIONS = {
     "ack": Section(
         "Publish: the acknowledgement",
@@ -62,11 +66,12 @@ SECTIONS = {
     ),
     "idle": Section(
         "Open streams in which nothing happens",
-        "Streams of one topic in one process; memory is what the process grew by, CPU includes the heartbeats.",
+        "Streams of one topic in one process; memory is what the process grew by, CPU includes the heartbeats. "
+        + ABOVE,
     ),
     "idle-topics": Section(
         "Topics that are read and not written",
-        "One reader on each topic; what Restate spends on them.",
+        "One reader on each topic; what Restate spends on them. " + ABOVE,
     ),
     "batch": Section(
         "One call for 1,000 messages", "1,000 messages of 200 bytes in one `append`, beside one `publish`."
@@ -79,7 +84,8 @@ SECTIONS = {
     "tokens": Section(
         "Token streams",
         "Each stream writes 50 tokens a second into a topic of its own, which has one reader; the time runs from "
-        "when the token was due. The service's client gathers while a call is in flight; the reference publishes "
+        "when the token was due. The service's client gathers while a call is in flight, and between two where they "
+        "are slow; the reference publishes "
         "token by token, as its client does.",
         "streams",
         (("p50", "p50, ms"), ("p95", "p95, ms")),
