@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from restate_pubsub import settings, settings_docs
+from restate_pubsub.settings import fields as settings
+from restate_pubsub.settings import reference as settings_docs
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"

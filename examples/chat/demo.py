@@ -16,9 +16,9 @@ from pathlib import Path
 
 import aiohttp
 
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from restate_pubsub.commands.registration import Registrar
 from restate_pubsub.errors import PubsubError, Unavailable
-from restate_pubsub.registration import Registrar
 
 HERE = Path(__file__).parent
 PAUSE = 1.0

@@ -4,7 +4,9 @@ In a Restate endpoint: `create_pubsub_object` (the topics) and `create_pubsub_pu
 handler). From any other program: `create_pubsub_client`. All errors are `PubsubError`s; `errors.py` draws the tree.
 """
 
-from restate_pubsub.client import Appended, PubsubClient, Received, RetryPolicy, create_pubsub_client
+from restate_pubsub.client.publisher import create_pubsub_publisher
+from restate_pubsub.client.pubsub_client import Appended, PubsubClient, Received, RetryPolicy, create_pubsub_client
+from restate_pubsub.client.token_stream import TokenStream
 from restate_pubsub.errors import (
     CallFailed,
     InvalidMessage,
@@ -19,11 +21,9 @@ from restate_pubsub.errors import (
     TopicClosed,
     Unavailable,
 )
-from restate_pubsub.publisher import create_pubsub_publisher
-from restate_pubsub.token_stream import TokenStream
-from restate_pubsub.topic_log import Retention
-from restate_pubsub.topic_object import create_pubsub_object
-from restate_pubsub.wire import Limits
+from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.topic.log import Retention
+from restate_pubsub.topic.virtual_object import create_pubsub_object
 
 __all__ = [
     "Appended",

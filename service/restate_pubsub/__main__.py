@@ -1,5 +1,5 @@
 """`python -m restate_pubsub` is the command."""
 
-from restate_pubsub.cli import main
+from restate_pubsub.commands.main import main
 
 main()

@@ -5,9 +5,9 @@ Under another server, its own shutdown applies: streams end when it closes their
 
 import os
 
-from restate_pubsub.app import create_service
-from restate_pubsub.logs import configure
-from restate_pubsub.settings import load
+from restate_pubsub.server.app import create_service
+from restate_pubsub.settings.fields import load
+from restate_pubsub.telemetry.logs import configure
 
 _settings = load(os.environ)
 configure(_settings)

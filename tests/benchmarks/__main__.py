@@ -24,8 +24,8 @@ from benchmarks.report import page, table
 from benchmarks.stats import Results
 from benchmarks.tokens import tokens
 from benchmarks.writing import acknowledgement, batch, throughput
-from harness import ROOT, restate_server
-from restate_pubsub.server import raise_file_limit
+from restate_pubsub.server.serving import raise_file_limit
+from support.harness import ROOT, restate_server
 
 MEASURES: dict[str, Measure] = {
     "ack": acknowledgement,

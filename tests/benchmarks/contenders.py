@@ -11,8 +11,9 @@ from typing import Protocol
 import aiohttp
 
 from benchmarks.processes import Ingress, Process, with_children
-from harness import Service
-from restate_pubsub.wire import Message, encode_append
+from restate_pubsub.protocol.calls import encode_append
+from restate_pubsub.protocol.messages import Message
+from support.harness import Service
 
 
 class Contender(Protocol):

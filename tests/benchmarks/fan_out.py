@@ -12,7 +12,7 @@ from benchmarks.messages import message
 from benchmarks.plan import Plan, turns
 from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results
-from harness import topic_name
+from support.harness import topic_name
 
 FAN_OUT_READERS = 500
 

@@ -13,9 +13,9 @@ import aiohttp
 
 from benchmarks.contenders import Broadcast, Contender, Floor, Nchan, Ours, Reference
 from benchmarks.processes import NODE, Ingress, Process, cpu_seconds
-from faults import Balancer
-from harness import Service, free_port
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import Balancer
+from support.harness import Service, free_port
 
 HERE = Path(__file__).parent
 CALM_SHARE, CALM_SECONDS = 0.1, 20.0

@@ -14,7 +14,7 @@ from hypercorn.asyncio import serve
 from restate import ObjectContext, VirtualObject
 from restate.serde import BytesSerde
 
-from restate_pubsub.server import _config, listen
+from restate_pubsub.server.serving import _config, listen
 
 floor = VirtualObject("floor", state_preload=False, journal_retention=timedelta(0))
 

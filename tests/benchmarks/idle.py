@@ -11,7 +11,7 @@ from benchmarks.field import Field
 from benchmarks.plan import Plan, turns
 from benchmarks.processes import cpu_seconds, resident_bytes
 from benchmarks.stats import Results
-from harness import topic_name
+from support.harness import topic_name
 
 
 async def idle(field: Field, plan: Plan, results: Results, repetition: int) -> None:

@@ -13,8 +13,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP2Settings
 from granian.server.embed import Server
 
-from restate_pubsub.cli import main
-from restate_pubsub.server import raise_file_limit
+from restate_pubsub.commands.main import main
+from restate_pubsub.server.serving import raise_file_limit
 
 UNLIMITED = 100_000
 

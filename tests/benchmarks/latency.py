@@ -15,7 +15,7 @@ from benchmarks.messages import message
 from benchmarks.plan import END_SECONDS, Plan, turns
 from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results, percentile
-from harness import topic_name
+from support.harness import topic_name
 
 
 async def latency_by_readers(field: Field, plan: Plan, results: Results, repetition: int) -> None:

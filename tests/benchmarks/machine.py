@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.processes import NODE
-from harness import ROOT
+from support.harness import ROOT
 
 
 def describe() -> dict[str, str]:

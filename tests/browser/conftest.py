@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from chat_demo import Demo
-from harness import restate_server, topic_name
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.chat_demo import Demo
+from support.harness import restate_server, topic_name
 
 FLAGS = [
     "--no-sandbox",

@@ -11,8 +11,8 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 import model
-from chat_demo import Demo
-from harness import until
+from support.chat_demo import Demo
+from support.harness import until
 
 TRAIN = "How long would a train take to the Moon?"
 PATIENCE_MS = 60_000

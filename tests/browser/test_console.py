@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 from playwright.async_api import Page, expect
 
-from faults import Proxy
-from harness import Service, call, get, publish, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import Proxy
+from support.harness import Service, call, get, publish, topic_name, until
 
 PATHS = ("/console", "/console/", "/console/console.js", "/console/figures")
 

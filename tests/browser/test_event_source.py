@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page
 
-from harness import PATIENCE, Service, call, publish
-from origin import Origin
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import PATIENCE, Service, call, publish
+from support.origin import Origin
 
 PAGE = """<!doctype html>
 <title>EventSource</title>

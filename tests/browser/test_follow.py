@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from harness import PATIENCE, ROOT, Service, call, publish, topic_name, until
-from origin import Origin
-from restate_pubsub.dev import RestateServer
-from tokens import SECRET, token
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import PATIENCE, ROOT, Service, call, publish, topic_name, until
+from support.origin import Origin
+from support.tokens import SECRET, token
 
 FOLLOW = re.search(r"```js\n(/\*\*.*?)```", (ROOT / "docs" / "browser.md").read_text(), re.DOTALL)
 assert FOLLOW

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from chart.charts import CI, ci_values, render
-from harness import ROOT
+from support.harness import ROOT
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from typing import Any
 import helm_python
 import yaml
 
-from harness import ROOT
+from support.harness import ROOT
 
 CHART = ROOT / "helm" / "restate-pubsub"
 RELEASE, NAMESPACE = "live", "apps"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from harness import restate_server
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import restate_server
 
 
 @pytest.fixture(scope="session")

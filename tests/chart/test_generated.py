@@ -16,9 +16,9 @@ from pydantic import Field
 
 import generate
 from chart.charts import CHART, chart, refusal
-from harness import ROOT
-from restate_pubsub import settings
-from restate_pubsub.cli import main
+from restate_pubsub.commands.main import main
+from restate_pubsub.settings import fields as settings
+from support.harness import ROOT
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())

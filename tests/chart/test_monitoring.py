@@ -14,8 +14,8 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from chart.charts import of, render
-from harness import ROOT
-from restate_pubsub.metrics import Metrics
+from restate_pubsub.telemetry.metrics import Metrics
+from support.harness import ROOT
 
 CONFIG = ROOT / "config"
 ALERTS = yaml.safe_load((CONFIG / "alerts.yaml").read_text())

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chart.charts import deep_merge, environment, of, pods, render, single
-from harness import ROOT, Service, free_port, get, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import ROOT, Service, free_port, get, until
 
 
 def values_for(service: Service, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from chart.charts import CI, Manifest, ci_values, deep_merge, environment, of, pods, render, single, texts
 from chart.custom_resources import SCHEMAS
-from restate_pubsub import settings
+from restate_pubsub.settings import fields as settings
 
 OLDEST, NEWEST = "1.30", "1.37"
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "somewhere"}}}

@@ -27,10 +27,11 @@ from weakref import WeakSet
 from hypercorn.asyncio import tcp_server
 from hypercorn.protocol.h2 import H2Protocol
 
-from restate_pubsub import app, server
-from restate_pubsub.cli import main
-from restate_pubsub.hub import Hub, Reader
-from restate_pubsub.wire import Batch
+from restate_pubsub.commands.main import main
+from restate_pubsub.fanout.hub import Hub, Reader
+from restate_pubsub.protocol.messages import Batch
+from restate_pubsub.server import app
+from restate_pubsub.server import serving as server
 
 FAULT = os.environ.get("FAULT", "")
 EVERY = int(os.environ.get("FAULT_EVERY", "10"))

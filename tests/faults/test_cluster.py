@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from faults import Balancer
-from harness import Service, free_port, restate_server, until
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, Writers, agree, reading, report
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import Balancer
+from support.harness import Service, free_port, restate_server, until
+from support.traffic import FULL, Writers, agree, reading, report
 
 READERS = 5
 

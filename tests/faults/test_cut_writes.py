@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from faults import behind_a_balancer
-from harness import Service, call, free_port, publish, until
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, Writers, agree, reading, report
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import behind_a_balancer
+from support.harness import Service, call, free_port, publish, until
+from support.traffic import FULL, Writers, agree, reading, report
 
 PATCHED = (str(Path(__file__).parent / "patched.py"),)
 READERS = 3

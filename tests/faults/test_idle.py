@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from harness import Service, query, until
 from restate_pubsub import create_pubsub_client
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, PATIENT, UNLIMITED, reading
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, query, until
+from support.traffic import FULL, PATIENT, UNLIMITED, reading
 
 TOPICS = 1000 if FULL else 150
 PULL_TIMEOUT = 30 if FULL else 5

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import Service, topic_name, until
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, UNLIMITED, Writers, agree, reading, report
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, topic_name, until
+from support.traffic import FULL, UNLIMITED, Writers, agree, reading, report
 
 PATCHED = (str(Path(__file__).parent / "patched.py"),)
 FREEZE = 60.0 if FULL else 15.0

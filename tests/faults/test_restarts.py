@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 
-from harness import Service
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, Writers, agree, reading, report
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service
+from support.traffic import FULL, Writers, agree, reading, report
 
 READERS = 5
 

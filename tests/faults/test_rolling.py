@@ -7,10 +7,10 @@ import itertools
 import signal
 import time
 
-from faults import behind_a_balancer
-from harness import Service, until
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, UNLIMITED, Writers, agree, reading, report
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import behind_a_balancer
+from support.harness import Service, until
+from support.traffic import FULL, UNLIMITED, Writers, agree, reading, report
 
 READERS = 40
 DRAIN = 20 if FULL else 6

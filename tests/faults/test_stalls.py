@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from faults import Proxy, behind_a_proxy
-from harness import Service, call
-from restate_pubsub.dev import RestateServer
-from traffic import FULL, Writers, agree, reading, report
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import Proxy, behind_a_proxy
+from support.harness import Service, call
+from support.traffic import FULL, Writers, agree, reading, report
 
 STALL = 60.0 if FULL else 8.0
 READERS = 3

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import aiohttp
 
-from harness import Event, free_port, publish, stream, topic_name, until
 from image.engine import Image
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Event, free_port, publish, stream, topic_name, until
 
 START_SECONDS = 2.0
 

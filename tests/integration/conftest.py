@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from harness import Service, restate_server, topic_name
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, restate_server, topic_name
 
 
 @pytest.fixture(scope="session")

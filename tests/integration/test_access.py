@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from harness import Service, call, free_port, get, publish, restate_server, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
-from tokens import SECRET, ec_key, jwk, token
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, call, free_port, get, publish, restate_server, stream, topic_name, until
+from support.tokens import SECRET, ec_key, jwk, token
 
 PRIVATE_KEY = "MC4CAQAwBQYDK2VwBCIEIPe++4ZTPQDF81otpoU/mOGHC2vOAVp9WbiCblvn3nXO"
 PUBLIC_KEY = "publickeyv1_AfQwmwfgEZhrWpvv8N52SHpRtZqGGaFr4AZN6qtYWSiY"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness import Service, call, free_port, get, publish, query, read_all, topic_name
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, call, free_port, get, publish, query, read_all, topic_name
 
 LIMITS = {
     "PUBSUB_MESSAGE_MAX_BYTES": "1KiB",

@@ -16,8 +16,20 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from harness import ROOT, Service, call, free_port, publish, query, read_all, restate_server, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import (
+    ROOT,
+    Service,
+    call,
+    free_port,
+    publish,
+    query,
+    read_all,
+    restate_server,
+    stream,
+    topic_name,
+    until,
+)
 
 COMMANDS = ["serve", "register", "dev", "publish", "tail", "settings"]
 

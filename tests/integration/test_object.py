@@ -16,9 +16,9 @@ import restate as sdk
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from harness import Service, call, free_port, publish, query, read_all, state_of, stream, until
-from restate_pubsub.dev import RestateServer
-from restate_pubsub.registration import Registrar
+from restate_pubsub.commands.local_restate import RestateServer
+from restate_pubsub.commands.registration import Registrar
+from support.harness import Service, call, free_port, publish, query, read_all, state_of, stream, until
 
 pytestmark = pytest.mark.usefixtures("service")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness import Service, get, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, get, until
 
 
 async def test_readiness_without_the_object_is_another_question(restate: RestateServer) -> None:

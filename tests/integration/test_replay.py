@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness import Event, Service, call, publish, read_all, restate_server, state_of, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Event, Service, call, publish, read_all, restate_server, state_of, stream, topic_name, until
 
 
 @pytest.fixture(scope="module")

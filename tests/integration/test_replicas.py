@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from faults import behind_a_balancer
-from harness import Event, Service, call, restate_server, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import behind_a_balancer
+from support.harness import Event, Service, call, restate_server, stream, topic_name, until
 
 
 class Pair(NamedTuple):

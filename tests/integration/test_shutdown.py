@@ -16,8 +16,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from harness import ROOT, Event, Service, Stream, call, free_port, get, read_all, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import ROOT, Event, Service, Stream, call, free_port, get, read_all, stream, topic_name, until
 
 DRAIN = 6.0
 

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from harness import Event, Service, call, free_port, get, publish, restate_server, stream, topic_name, until
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Event, Service, call, free_port, get, publish, restate_server, stream, topic_name, until
 
 
 async def request(method: str, url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:

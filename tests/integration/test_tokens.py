@@ -12,8 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from faults import Proxy
-from harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name, until
 from restate_pubsub import (
     InvalidRequest,
     OffsetGone,
@@ -25,7 +23,9 @@ from restate_pubsub import (
     Unavailable,
     create_pubsub_client,
 )
-from restate_pubsub.dev import RestateServer
+from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import Proxy
+from support.harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name, until
 
 AGENT = Path(__file__).parent / "agent_service.py"
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -123,7 +123,7 @@ async def test_a_pull_goes_on_through_timeouts_and_ends_at_the_end(
     client: PubsubClient, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never ends by itself; the end of a closed topic ends it."""
-    monkeypatch.setattr("restate_pubsub.client.PULL_SECONDS", 0.1)
+    monkeypatch.setattr("restate_pubsub.client.pubsub_client.PULL_SECONDS", 0.1)
 
     async def read() -> list[Any]:
         return [message async for message in client.pull(topic, 0)]

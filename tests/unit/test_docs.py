@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from restate_pubsub.metrics import reference
+from restate_pubsub.telemetry.metrics import reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -1,0 +1,186 @@
+"""How much: open streams and publishes, and how fast new ones come, in all and of one client.
+
+Everything is counted in the process; what is over a limit is told when to try again, and costs nobody else
+anything. A client is an address (`client_address`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from restate_pubsub.errors import Busy, TooMany
+
+TURN_SECONDS = 5.0
+"""How long a new stream may wait for its turn. A browser's EventSource gives up for good on a 429 or 503, so when all
+of them come back at once (a rolling update), late is better than refused."""
+FULL_RETRY_SECONDS = 10.0
+"""Open streams last long: a place is not free the next second."""
+BUCKETS_SWEPT_AT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The limits. Rates are per second."""
+
+    streams: int = 10_000
+    streams_per_client: int = 1000
+    streams_per_topic: int = 5000
+    stream_rate: float = 500.0
+    stream_rate_per_client: float = 200.0
+    publish_rate_per_client: float = 100.0
+
+
+class Bucket:
+    """A token bucket that may go into debt: whoever takes from it waits for as long as `take` says."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        """Start full: `burst` at once, then `rate` a second."""
+        self.rate = rate
+        self.burst = burst
+        self._level = burst
+        self._at = now
+
+    def level(self, now: float) -> float:
+        """Return how much there is; less than nothing is debt."""
+        return min(self.burst, self._level + (now - self._at) * self.rate)
+
+    def wait(self, now: float) -> float:
+        """Return how long the next one would have to wait."""
+        return max(0.0, (1.0 - self.level(now)) / self.rate)
+
+    def take(self, now: float) -> None:
+        """Take one."""
+        self._level, self._at = self.level(now) - 1.0, now
+
+
+class _Buckets:
+    """A bucket for each client; those that are full again are forgotten."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._of: dict[str, Bucket] = {}
+        self._sweep_at = BUCKETS_SWEPT_AT
+
+    def of(self, client: str, now: float) -> Bucket:
+        bucket = self._of.get(client)
+        if bucket is None:
+            if len(self._of) >= self._sweep_at:
+                self._of = {name: kept for name, kept in self._of.items() if kept.level(now) < kept.burst}
+                self._sweep_at = max(BUCKETS_SWEPT_AT, 2 * len(self._of))  # so that sweeping stays cheap
+            bucket = self._of[client] = Bucket(self._rate, self._burst, now)
+        return bucket
+
+
+class Admission:
+    """Lets streams and publishes in, and counts them while they last."""
+
+    def __init__(
+        self,
+        quota: Quota,
+        *,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`clock` is the event loop's unless given."""
+        self.quota = quota
+        self.streams = 0
+        self._publishes = 0
+        self._clients: Counter[str] = Counter()
+        self._topics: Counter[str] = Counter()
+        self._publishing: Counter[str] = Counter()
+        self._all = Bucket(quota.stream_rate, quota.stream_rate, 0.0)
+        self._opening = _Buckets(quota.stream_rate_per_client, quota.stream_rate_per_client)
+        self._publish_rate = _Buckets(quota.publish_rate_per_client, 2 * quota.publish_rate_per_client)
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._sleep = sleep
+
+    @contextlib.asynccontextmanager
+    async def stream(self, client: str, topic: str) -> AsyncIterator[None]:
+        """Hold a place for one stream while the block runs; waits for its turn first.
+
+        Raises:
+            TooMany, Busy: over a limit.
+
+        """
+        with self._place(client, topic):
+            await self._turn(client)
+            yield
+
+    @contextlib.contextmanager
+    def _place(self, client: str, topic: str) -> Iterator[None]:
+        quota = self.quota
+        # The client's own limits come first: who is over them is told so, and takes nothing from the rest.
+        if self._clients[client] >= quota.streams_per_client:
+            msg = f"{quota.streams_per_client} streams are open from your address, which is the most allowed"
+            raise TooMany(msg, code="too-many-streams-of-client", retry_after=FULL_RETRY_SECONDS)
+        if self._topics[topic] >= quota.streams_per_topic:
+            msg = f"{quota.streams_per_topic} streams are open on this topic, which is the most that one process takes"
+            raise Busy(msg, code="too-many-streams-of-topic", retry_after=FULL_RETRY_SECONDS)
+        if self.streams >= quota.streams:
+            msg = f"{quota.streams} streams are open, which is the most that this process takes"
+            raise Busy(msg, code="too-many-streams", retry_after=FULL_RETRY_SECONDS)
+        self.streams += 1
+        self._clients[client] += 1
+        self._topics[topic] += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            _less(self._clients, client)
+            _less(self._topics, topic)
+
+    async def _turn(self, client: str) -> None:
+        now = self._clock()
+        own = self._opening.of(client, now)
+        waits = own.wait(now)
+        if waits > TURN_SECONDS:
+            msg = f"Your address opens more than {own.rate:g} streams a second"
+            raise TooMany(msg, code="stream-rate-of-client", retry_after=waits)
+        waits = max(waits, self._all.wait(now))
+        if waits > TURN_SECONDS:
+            msg = f"More than {self._all.rate:g} streams a second are being opened"
+            raise Busy(msg, code="stream-rate", retry_after=waits)
+        own.take(now)
+        self._all.take(now)
+        if waits:
+            await self._sleep(waits)
+
+    @contextlib.contextmanager
+    def publish(self, client: str) -> Iterator[None]:
+        """Count one publish while the block runs.
+
+        Raises:
+            TooMany, Busy: over a limit.
+
+        """
+        quota = self.quota
+        now = self._clock()
+        rate = self._publish_rate.of(client, now)
+        if (waits := rate.wait(now)) > 0:
+            msg = f"Your address publishes more than {rate.rate:g} times a second: send many messages in one request"
+            raise TooMany(msg, code="publish-rate-of-client", retry_after=waits)
+        if self._publishing[client] >= quota.streams_per_client:
+            msg = f"{quota.streams_per_client} publishes are under way from your address, which is the most allowed"
+            raise TooMany(msg, code="too-many-publishes-of-client", retry_after=1.0)
+        if self._publishes >= quota.streams:
+            msg = f"{quota.streams} publishes are under way, which is the most that this process takes"
+            raise Busy(msg, code="too-many-publishes", retry_after=1.0)
+        rate.take(now)
+        self._publishes += 1
+        self._publishing[client] += 1
+        try:
+            yield
+        finally:
+            self._publishes -= 1
+            _less(self._publishing, client)
+
+
+def _less(counter: Counter[str], name: str) -> None:
+    counter[name] -= 1
+    if counter[name] <= 0:
+        del counter[name]

@@ -1,0 +1,274 @@
+"""Tokens into a topic as fast as they come: the first at once, and while a call is in flight the next batch gathers.
+
+So no rate of tokens needs more than one call at a time, and a lone token waits for nobody. Where calls are slow,
+because Restate has much to do, a batch gathers a little longer (`Pace`). Every batch carries an idempotency key, so
+that a call that is tried again never doubles a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from restate_pubsub.errors import PubsubError, StreamFailed
+from restate_pubsub.protocol import calls, messages, names
+from restate_pubsub.protocol.json_text import compact, dump
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from restate_pubsub.protocol.calls import StreamRef
+    from restate_pubsub.protocol.limits import Limits
+    from restate_pubsub.protocol.messages import Message
+
+WAITING_BYTES = 1024 * 1024
+WAITING_MESSAGES = 10_000
+"""A writer that is this far ahead of Restate waits."""
+
+PACE = 2.0
+"""How many mean calls lie between the beginnings of two calls of one stream.
+
+Streams that call again at once only queue up behind one another when a machine is full: their calls wait, and carry no
+more tokens for it. Measured with 30 streams of 50 tokens/s on two cores, against none of it: p50 and p95 12 to 18 %
+earlier; with 10 streams, p50 11 % earlier and 10 % less CPU. At 3 the machine rests more, and tokens are no earlier."""
+LONGEST_PAUSE = 0.25
+"""Seconds that a batch gathers at most; a call that took longer counts as one of this length, as after an outage calls
+are not slow any more."""
+
+
+class Pace:
+    """How long a stream's next batch gathers: until `PACE` mean calls have passed since the last one began."""
+
+    def __init__(self) -> None:
+        """Start without a pause."""
+        self._mean = 0.0
+
+    def after(self, took: float) -> float:
+        """Return the seconds to wait after a call that took `took` seconds; nothing after one that was slow itself."""
+        self._mean += (min(took, LONGEST_PAUSE) - self._mean) / 8
+        return min(max(PACE * self._mean - took, 0.0), LONGEST_PAUSE)
+
+
+class Appended(Protocol):
+    """Where a batch went."""
+
+    @property
+    def offset(self) -> int:
+        """The offset of its first message."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after its last message."""
+
+
+class Appender(Protocol):
+    """What a stream needs of a client: an append that tries again by itself, and raises what is final."""
+
+    async def append_encoded(
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        *,
+        close: bool = False,
+        stream: StreamRef | None = None,
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """Append a batch."""
+
+
+class TokenStream:
+    """A writer of one topic, to be used as an async context manager; leaving the block flushes.
+
+    `offset` is where the stream's first message went, `next_offset` the end of what is acknowledged, None before
+    the first. `acknowledged` and `written` count messages.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        topic: str,
+        limits: Limits,
+        *,
+        stream_id: str | None = None,
+        resume: bool = False,
+        close: bool = False,
+    ) -> None:
+        """See `PubsubClient.stream`. `resume` makes it a counted stream (`topic/streams.py`)."""
+        names.check_topic(topic, limits)
+        if stream_id is not None:
+            names.check_stream_id(stream_id)
+        self.offset: int | None = None
+        self.next_offset: int | None = None
+        self.acknowledged = 0
+        self.written = 0
+        self._appender = appender
+        self._topic = topic
+        self._limits = limits
+        self._id = stream_id
+        self._resume = resume
+        self._close = close
+        self._attempt = uuid.uuid4().hex
+        self._calls = 0
+        self._waiting: list[Message] = []
+        self._waiting_bytes = 0
+        self._pace = Pace()
+        self._more = asyncio.Event()
+        self._enough = asyncio.Event()  # for a call, whatever the pace
+        self._room = asyncio.Event()
+        self._room.set()
+        self._done = False
+        self._failed: StreamFailed | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._send(), name=f"token stream to {self._topic}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Send what waits, and close the topic if asked to; an exception in the block closes nothing.
+
+        Raises:
+            StreamFailed: not everything that was written is in the topic.
+
+        """
+        if isinstance(error, asyncio.CancelledError):
+            await self._abandon()
+            return
+        if error is not None:
+            self.keep_open()
+        try:
+            await self._flush()
+        except StreamFailed:
+            if error is None:
+                raise
+
+    async def write(self, data: Any, *, event: str | None = None) -> None:
+        """Add one message; returns at once unless too much is waiting.
+
+        Raises:
+            InvalidRequest, TooLarge: this message cannot be written; the stream can go on without it.
+            StreamFailed: an earlier batch was refused for good.
+
+        """
+        await self.write_encoded(dump(data), event=event)
+
+    async def write_encoded(self, data: bytes, *, event: str | None = None) -> None:
+        """Add one message that is JSON text already. Raises what `write` does."""
+        message = messages.Message(compact(data, self._limits.message_bytes), event)
+        names.check_event(event)
+        while True:
+            if self._failed is not None:
+                raise self._failed
+            if self._room.is_set():
+                break
+            await self._room.wait()
+        self._waiting.append(message)
+        self._waiting_bytes += len(message.data)
+        self.written += 1
+        self._more.set()
+        if self._full():
+            self._enough.set()
+        if self.written == 1:
+            await asyncio.sleep(0)  # the first one goes out now, also from a writer that never waits
+        if self._crowded():
+            self._room.clear()
+
+    def keep_open(self) -> None:
+        """Do not close the topic at the end after all."""
+        self._close = False
+
+    async def _abandon(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _flush(self) -> None:
+        self._done = True
+        self._more.set()
+        self._enough.set()
+        if self._task is not None:
+            try:
+                await self._task
+            except asyncio.CancelledError:
+                await self._abandon()
+                raise
+        if self._failed is not None:
+            raise self._failed
+
+    async def _send(self) -> None:
+        loop, closed = asyncio.get_running_loop(), False
+        while True:
+            await self._more.wait()
+            began = loop.time()
+            batch = self._next_batch()
+            last = self._done and not self._waiting
+            try:
+                if batch or (last and self._close and not closed):
+                    closed = last and self._close
+                    await self._append(batch, close=closed)
+            except PubsubError as error:
+                self._failed = StreamFailed(self._topic, self.acknowledged, self.written, self.next_offset, error)
+                self._waiting.clear()
+                self._room.set()  # whoever waits for room learns of it
+                return
+            if last and self._done and not self._waiting:
+                return
+            if pause := self._pace.after(loop.time() - began):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._enough.wait()
+
+    def _full(self) -> bool:
+        """Whether as much is waiting as one call may carry, or the writer waits for the next call."""
+        limits = self._limits
+        return (
+            self._crowded() or len(self._waiting) >= limits.batch_messages or self._waiting_bytes >= limits.batch_bytes
+        )
+
+    def _crowded(self) -> bool:
+        """Whether the writer has to wait."""
+        return self._waiting_bytes >= WAITING_BYTES or len(self._waiting) >= WAITING_MESSAGES
+
+    def _next_batch(self) -> list[Message]:
+        """Take what waits, as much as one call may carry."""
+        count = size = 0
+        for message in self._waiting[: self._limits.batch_messages]:
+            size += len(message.data)
+            if size > self._limits.batch_bytes and count:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_bytes = sum(len(message.data) for message in self._waiting)
+        if not self._waiting and not self._done:
+            self._more.clear()
+        if not self._full() and not self._done:
+            self._enough.clear()
+        if not self._crowded():
+            self._room.set()
+        return batch
+
+    async def _append(self, batch: Sequence[Message], *, close: bool) -> None:
+        key = f"{self._attempt}-{self._calls}"
+        done = await self._appender.append_encoded(
+            self._topic, batch, close=close, stream=self._ref(), idempotency_key=key
+        )
+        self._calls += 1
+        if not batch:
+            return
+        if self.offset is None:
+            self.offset = done.offset
+        self.acknowledged += len(batch)
+        self.next_offset = done.next_offset
+
+    def _ref(self) -> StreamRef | None:
+        if self._id is None:
+            return None
+        if self._resume:
+            return calls.StreamRef(self._id, start=self.acknowledged)
+        return calls.StreamRef(self._id, self._attempt, first=self._calls == 0)

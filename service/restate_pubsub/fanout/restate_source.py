@@ -1,0 +1,54 @@
+"""The log behind the hub: Restate, over its ingress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from restate_pubsub.errors import Unavailable
+from restate_pubsub.fanout.source import Position
+from restate_pubsub.protocol import calls, messages
+
+if TYPE_CHECKING:
+    from restate_pubsub.ingress import Ingress
+
+ANSWER_SECONDS = 10.0
+"""On top of what a pull may wait."""
+
+
+class RestateSource:
+    """A `Source` whose pulls name this replica, so that they are woken with the news alone."""
+
+    def __init__(self, ingress: Ingress, replica: str) -> None:
+        """`replica` is the subscriber that pulls name."""
+        self._ingress = ingress
+        self._replica = replica
+
+    async def position(self, topic: str) -> Position:
+        """Return the topic's bounds now."""
+        answer = await self._ingress.call(topic, "info", seconds=ANSWER_SECONDS)
+        return _decode(answer)
+
+    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> messages.Batch:
+        """Return messages from `offset` on, or wait up to `wait` seconds for news."""
+        request = {"offset": offset, "timeout": wait, "subscriber": self._replica}
+        if limit is not None:
+            request["limit"] = limit
+        answer = await self._ingress.call(topic, "pull", msgspec.json.encode(request), seconds=wait + ANSWER_SECONDS)
+        return calls.decode_pull_response(answer, offset)
+
+
+class _Info(msgspec.Struct):
+    head: int
+    tail: int
+    closed: bool
+
+
+def _decode(answer: bytes) -> Position:
+    try:
+        info = msgspec.json.decode(answer, type=_Info)
+    except msgspec.DecodeError as error:
+        msg = f"The object's info is not what this version reads: {error}; register it again"
+        raise Unavailable(msg) from None
+    return Position(info.head, info.tail, info.closed)

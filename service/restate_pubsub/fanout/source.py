@@ -1,0 +1,124 @@
+"""Where a feed gets its topic from: the protocol the hub owns, and one that lives in memory for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from restate_pubsub.errors import OffsetGone, PullTimeout, TopicClosed
+from restate_pubsub.protocol.messages import Batch, Message
+
+
+class Position(NamedTuple):
+    """A topic's bounds at one moment."""
+
+    head: int
+    tail: int
+    closed: bool = False
+
+
+class Source(Protocol):
+    """What a feed asks of the log.
+
+    Both raise `Unavailable` for what may pass, and any other `PubsubError` for what is an answer.
+    """
+
+    async def position(self, topic: str) -> Position:
+        """Return the topic's bounds now."""
+
+    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+        """Return messages from `offset` on, or wait for news up to `wait` seconds.
+
+        News may begin after `offset`; a read that need not wait begins there.
+
+        Raises:
+            OffsetGone: `offset` is below the head.
+            PullTimeout: nothing came.
+
+        """
+
+
+@dataclass
+class _MemoryTopic:
+    head: int = 0
+    messages: list[Message] = field(default_factory=list)
+    closed: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def tail(self) -> int:
+        return self.head + len(self.messages)
+
+
+class MemorySource:
+    """A log in memory, for tests of whatever is built on a `Source`."""
+
+    def __init__(self) -> None:
+        """Start without topics."""
+        self._topics: dict[str, _MemoryTopic] = {}
+        self.pulls = 0
+        self.failing: Exception | None = None
+        """Raised by every call while set."""
+
+    def _topic(self, topic: str) -> _MemoryTopic:
+        return self._topics.setdefault(topic, _MemoryTopic())
+
+    def append(self, topic: str, *messages: Message) -> Batch:
+        """Append, wake who waits, and return what an `on_commit` would be told."""
+        log = self._topic(topic)
+        if log.closed:
+            raise TopicClosed.at(topic, log.tail)
+        first = log.tail
+        log.messages.extend(messages)
+        self._wake(log)
+        return Batch(first, messages, log.tail, head=log.head)
+
+    def close(self, topic: str) -> None:
+        """End the topic."""
+        log = self._topic(topic)
+        log.closed = True
+        self._wake(log)
+
+    def truncate(self, topic: str, head: int) -> None:
+        """Move the head."""
+        log = self._topic(topic)
+        del log.messages[: head - log.head]
+        log.head = head
+
+    def forget(self, topic: str) -> None:
+        """Lose the topic, counter and all."""
+        self._wake(self._topics.pop(topic))
+
+    @staticmethod
+    def _wake(log: _MemoryTopic) -> None:
+        log.changed.set()
+        log.changed = asyncio.Event()
+
+    async def position(self, topic: str) -> Position:
+        """Return the topic's bounds."""
+        await asyncio.sleep(0)
+        if self.failing is not None:
+            raise self.failing
+        log = self._topic(topic)
+        return Position(log.head, log.tail, log.closed)
+
+    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+        """Return messages from `offset` on, or wait."""
+        self.pulls += 1
+        await asyncio.sleep(0)
+        log = self._topic(topic)
+        if offset >= log.tail and not log.closed and self.failing is None:
+            try:
+                await asyncio.wait_for(log.changed.wait(), wait)
+            except TimeoutError:
+                raise PullTimeout from None
+            log = self._topic(topic)
+        if self.failing is not None:
+            raise self.failing
+        if offset < log.head:
+            raise OffsetGone(offset, log.head)
+        stop = log.tail if limit is None else min(log.tail, offset + limit)
+        messages = log.messages[offset - log.head : stop - log.head]
+        after = offset + len(messages)
+        return Batch(offset, messages, after, closed=log.closed and after >= log.tail, head=log.head)

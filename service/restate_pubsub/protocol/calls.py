@@ -1,0 +1,256 @@
+"""The inputs and outputs of the object's handlers: their JSON, read and written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from restate_pubsub.errors import InvalidRequest, PubsubError, TooLarge
+from restate_pubsub.protocol.json_text import check, compact, mask_surrogates, shown, squeezed
+from restate_pubsub.protocol.limits import Limits, check_batch_bytes
+from restate_pubsub.protocol.messages import Batch, Message, event_names, join, named
+from restate_pubsub.protocol.names import (
+    MAX_STREAM_ID_LENGTH,
+    MAX_SUBSCRIBER_LENGTH,
+    check_event,
+    check_offset,
+    check_stream_id,
+)
+
+
+class AppendEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """One message of an `append`."""
+
+    data: msgspec.Raw
+    event: str | None = None
+
+
+class StreamRef(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The stream that a batch belongs to (`topic/streams.py`).
+
+    `attempt` and `first`: a stream with attempts, and whether this batch begins one. `start`: a counted stream, and
+    how many of its messages come before this batch.
+    """
+
+    id: str
+    attempt: str | None = None
+    first: bool = False
+    start: int | None = None
+
+
+class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The input of `append`."""
+
+    messages: list[AppendEntry]
+    close: bool = False
+    stream: StreamRef | None = None
+
+
+class PullRequest(msgspec.Struct):
+    """The input of `pull`; fields of other versions are passed over."""
+
+    offset: int | None = None
+    limit: int | None = None
+    timeout: float | None = None
+    subscriber: str | None = None
+
+
+class Subscription(msgspec.Struct, omit_defaults=True):
+    """The input of `subscribe`, and one entry of the `subscription` state key.
+
+    `cancel` takes the awakeable out again (its pull has timed out).
+    """
+
+    offset: int
+    id: str
+    subscriber: str | None = None
+    cancel: bool = False
+
+
+class Notification(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What an awakeable of a waiting pull is resolved with; `newOffset`, `newMessages` are the reference's."""
+
+    new_offset: int
+    new_messages: list[msgspec.Raw]
+    offset: int | None = None
+    events: dict[str, str] = {}
+    closed: bool = False
+    head: int | None = None
+
+
+class PullResponse(msgspec.Struct, rename="camel"):
+    """The output of `pull`, as its callers read it."""
+
+    messages: list[msgspec.Raw]
+    next_offset: int
+    offset: int | None = None
+    events: dict[str, str] = {}
+    closed: bool = False
+    head: int | None = None
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode(raw: bytes, type_: type[T], what: str) -> T:
+    """Decode a request or an answer; errors become InvalidRequest and name the field and the rule."""
+    try:
+        return msgspec.json.decode(raw or b"{}", type=type_)
+    except msgspec.ValidationError as error:
+        msg = f"{what}: {error}"
+        raise InvalidRequest(msg) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msg = f"{what}: not JSON: {error}"
+        raise InvalidRequest(msg) from None
+
+
+def decode_messages(raw: bytes, type_: type[T], what: str, key: str, field: str | None = None) -> tuple[T, list[bytes]]:
+    """Decode a struct whose list `key` holds messages (or entries with a message in `field`), kept as JSON text."""
+    masked, restore = mask_surrogates(raw)
+    struct = decode(masked, type_, what)
+    attribute = _CAPITAL.sub(lambda match: "_" + match.group().lower(), key)
+    return struct, [restore(bytes(entry.data if field else entry)) for entry in getattr(struct, attribute)]
+
+
+_CAPITAL = re.compile(r"[A-Z]")
+
+
+def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, StreamRef | None]:
+    """Decode the input of `append`: its messages, whether it closes the topic, and its stream.
+
+    Raises:
+        InvalidRequest: not the shape of the contract, an unknown field, a bad event name.
+        InvalidMessage: a message that `compact` refuses; the text names its place.
+        TooLarge: too many messages, a message or the batch over its limit.
+
+    """
+    # One pass over the whole batch; where it fails, the messages one by one tell which of them is to blame.
+    whole = squeezed(raw)
+    request, texts = decode_messages(whole or raw, AppendRequest, "append", "messages", "data")
+    if len(texts) > limits.batch_messages:
+        msg = f"append: {len(texts)} messages in one batch; at most {limits.batch_messages} are allowed"
+        raise TooLarge(msg)
+    messages = []
+    total = 0
+    for at, (entry, text) in enumerate(zip(request.messages, texts, strict=True)):
+        try:
+            if whole is None:
+                text = compact(text, limits.message_bytes)  # noqa: PLW2901
+            check(text, limits.message_bytes)
+            check_event(entry.event)
+        except PubsubError as error:
+            error.message = f"append: message {at}: {error.message}"
+            raise
+        total += len(text)
+        messages.append(Message(text, entry.event))
+    check_batch_bytes(total, limits)
+    check_stream(request.stream)
+    return messages, request.close, request.stream
+
+
+def check_stream(ref: StreamRef | None) -> None:
+    """Refuse a stream's name or counts that make no sense."""
+    if ref is None:
+        return
+    check_stream_id(ref.id)
+    if (ref.attempt is None) == (ref.start is None):
+        msg = f"stream {ref.id!r}: give either attempt (and first), or start"
+        raise InvalidRequest(msg)
+    if ref.start is not None and ref.start < 0:
+        msg = f"stream {ref.id!r}: start {ref.start} is less than 0"
+        raise InvalidRequest(msg)
+    if ref.attempt is not None and not 0 < len(ref.attempt) <= MAX_STREAM_ID_LENGTH:
+        msg = f"stream {ref.id!r}: attempt has {len(ref.attempt)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+
+
+def encode_append(messages: Iterable[Message], *, close: bool, stream: StreamRef | None = None) -> bytes:
+    """Write the input of `append`."""
+    entries = b",".join(
+        b'{"data":%b}' % message.data
+        if message.event is None
+        else b'{"data":%b,"event":%b}' % (message.data, msgspec.json.encode(message.event))
+        for message in messages
+    )
+    more = b',"close":true' if close else b""
+    if stream is not None:
+        more += b',"stream":' + msgspec.json.encode(stream)
+    return b'{"messages":[%b]%b}' % (entries, more)
+
+
+def decode_pull(raw: bytes) -> PullRequest:
+    """Decode and check the input of `pull`."""
+    request = decode(raw, PullRequest, "pull")
+    check_offset(request.offset, "pull")
+    if request.limit is not None and request.limit < 1:
+        msg = f"pull: limit {request.limit} is less than 1"
+        raise InvalidRequest(msg)
+    if request.timeout is not None and not 0 <= request.timeout <= MAX_TIMEOUT:
+        msg = f"pull: timeout {request.timeout} is not between 0 and {MAX_TIMEOUT} seconds"
+        raise InvalidRequest(msg)
+    if request.subscriber is not None and not 0 < len(request.subscriber) <= MAX_SUBSCRIBER_LENGTH:
+        msg = f"pull: subscriber has {len(request.subscriber)} characters; 1 to {MAX_SUBSCRIBER_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+    return request
+
+
+MAX_TIMEOUT = 24 * 60 * 60
+
+
+def decode_subscribe(raw: bytes) -> Subscription:
+    """Decode and check the input of `subscribe`."""
+    request = decode(raw, Subscription, "subscribe")
+    check_offset(request.offset, "subscribe")
+    return request
+
+
+def decode_count(raw: bytes) -> int:
+    """Decode the input of `truncate`: an integer of 0 or more."""
+    try:
+        count = msgspec.json.decode(raw, type=int)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        count = -1
+    if count < 0:
+        msg = f"truncate: {shown(raw)} is not a count of messages; send an integer of 0 or more"
+        raise InvalidRequest(msg)
+    return count
+
+
+def _extras(batch: Batch, *, with_offset: bool) -> bytes:
+    return b"".join(
+        (
+            b',"offset":%d' % batch.offset if with_offset else b"",
+            event_names(batch.offset, batch.messages),
+            b',"closed":true' if batch.closed else b"",
+            b',"head":%d' % batch.head if batch.head is not None else b"",
+        )
+    )
+
+
+def encode_pull_response(batch: Batch, *, with_offset: bool) -> bytes:
+    """Write the answer to a pull. `events` names events by offset; `offset` goes to callers that named themselves."""
+    extras = _extras(batch, with_offset=with_offset)
+    return b'{"messages":[%b],"nextOffset":%d%b}' % (join(batch.messages), batch.next_offset, extras)
+
+
+def decode_pull_response(raw: bytes, requested: int) -> Batch:
+    """Read the answer to a pull from `requested`."""
+    answer, texts = decode_messages(raw, PullResponse, "pull response", "messages")
+    offset = requested if answer.offset is None else answer.offset
+    return Batch(offset, named(offset, texts, answer.events), answer.next_offset, answer.closed, answer.head)
+
+
+def encode_notification(batch: Batch) -> bytes:
+    """Write what a waiting pull's awakeable is resolved with."""
+    extras = _extras(batch, with_offset=True)
+    return b'{"newOffset":%d,"newMessages":[%b]%b}' % (batch.next_offset, join(batch.messages), extras)
+
+
+def decode_notification(raw: bytes, requested: int) -> Batch:
+    """Read what a waiting pull from `requested` was woken with."""
+    news, texts = decode_messages(raw, Notification, "notification", "newMessages")
+    offset = requested if news.offset is None else news.offset
+    return Batch(offset, named(offset, texts, news.events), news.new_offset, news.closed, news.head)

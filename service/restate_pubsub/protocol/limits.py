@@ -1,0 +1,26 @@
+"""What one call may carry: the sizes and counts that handlers, client and HTTP side share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restate_pubsub.errors import TooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may carry. Sizes are bytes of compact JSON or of UTF-8."""
+
+    message_bytes: int = 1024 * 1024
+    batch_bytes: int = 4 * 1024 * 1024
+    batch_messages: int = 10_000
+    topic_bytes: int = 512
+    pull_bytes: int = 4 * 1024 * 1024
+    pull_messages: int = 4096
+
+
+def check_batch_bytes(total: int, limits: Limits) -> None:
+    """Refuse a batch of `total` bytes of messages that is over the limit."""
+    if total > limits.batch_bytes:
+        msg = f"append: the batch has {total} bytes; at most {limits.batch_bytes} are allowed: send it in parts"
+        raise TooLarge(msg)

@@ -1,0 +1,60 @@
+"""Messages and batches of them, as everything here passes them on.
+
+A message is kept as the JSON text that its publisher sent, without the white space between tokens. It is never
+turned into Python objects on its way: numbers keep their digits, and the cost is one pass over the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from restate_pubsub.protocol.json_text import dump
+from restate_pubsub.protocol.names import RESTART_EVENT
+
+
+class Message(NamedTuple):
+    """One message: compact JSON, and the name of its event where it has one."""
+
+    data: bytes
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive messages from `offset` on; a reader that has them goes on at `next_offset`.
+
+    `closed`: nothing will follow `next_offset`. `head`: the topic's head, where the sender knows it.
+    """
+
+    offset: int
+    messages: Sequence[Message]
+    next_offset: int
+    closed: bool = False
+    head: int | None = None
+
+
+def restart_message(stream: str, offset: int) -> Message:
+    """Return the message that says: drop what this stream wrote from `offset` on, it begins again."""
+    return Message(dump({"id": stream, "offset": offset}), RESTART_EVENT)
+
+
+def join(messages: Iterable[Message]) -> bytes:
+    """Write messages as the inside of a JSON array."""
+    return b",".join([message.data or b"null" for message in messages])
+
+
+def event_names(offset: int, messages: Iterable[Message]) -> bytes:
+    """Write which messages have events, by offset, as a further member of an object; nothing where none has."""
+    events = {str(at): message.event for at, message in enumerate(messages, offset) if message.event}
+    return b',"events":' + msgspec.json.encode(events) if events else b""
+
+
+def named(offset: int, texts: Sequence[bytes], events: Mapping[str, str]) -> list[Message]:
+    """Give texts their events back."""
+    if not events:
+        return [Message(text) for text in texts]
+    return [Message(text, events.get(str(at))) for at, text in enumerate(texts, offset)]

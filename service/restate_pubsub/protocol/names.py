@@ -1,0 +1,67 @@
+"""Names and numbers that cross the wire, and what they may be: topics, events, token streams, offsets."""
+
+from __future__ import annotations
+
+import re
+
+from restate_pubsub.errors import InvalidRequest, InvalidTopic
+from restate_pubsub.protocol.limits import Limits
+
+MAX_OFFSET = 2**53 - 1
+"""The largest integer that every JSON reader takes exactly (RFC 8259, section 6)."""
+
+
+MAX_EVENT_LENGTH = 64
+
+MAX_SUBSCRIBER_LENGTH = 128
+
+MAX_STREAM_ID_LENGTH = 256
+
+EVENT_NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_EVENT_LENGTH}}}")
+
+RESTART_EVENT = "restart"
+
+RESERVED_EVENTS = frozenset({"reset", "end", RESTART_EVENT, "error", "open"})
+"""Names that streams use themselves, and the two that `EventSource` fires on its own account."""
+
+
+def check_stream_id(stream: str) -> None:
+    """Refuse a stream id that is empty or too long."""
+    if not 0 < len(stream) <= MAX_STREAM_ID_LENGTH:
+        msg = f"stream id {stream[:40]!r} has {len(stream)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+
+
+def check_event(event: str | None) -> None:
+    """Refuse an event name that a stream could not carry or would take for its own."""
+    if event is None:
+        return
+    if not EVENT_NAME.fullmatch(event):
+        msg = f"event {event[:80]!r}: use 1 to {MAX_EVENT_LENGTH} of the characters A-Z a-z 0-9 _ . : -"
+        raise InvalidRequest(msg)
+    if event in RESERVED_EVENTS:
+        reserved = ", ".join(sorted(RESERVED_EVENTS))
+        msg = f"event {event!r} is one that streams send themselves ({reserved}): use another name"
+        raise InvalidRequest(msg)
+
+
+def check_topic(topic: str, limits: Limits) -> None:
+    """Refuse a topic name that is empty, too long, or not Unicode text."""
+    if not topic:
+        msg = "The topic is empty; name one"
+        raise InvalidTopic(msg)
+    try:
+        size = len(topic.encode())
+    except UnicodeEncodeError:
+        msg = "The topic holds half a surrogate pair, which UTF-8 cannot carry"
+        raise InvalidTopic(msg) from None
+    if size > limits.topic_bytes:
+        msg = f"The topic {topic[:40]!r}… has {size} bytes; at most {limits.topic_bytes} are allowed"
+        raise InvalidTopic(msg)
+
+
+def check_offset(offset: int | None, what: str) -> None:
+    """Refuse an offset that no topic can have."""
+    if offset is not None and not 0 <= offset <= MAX_OFFSET:
+        msg = f"{what}: offset {offset} is not between 0 and {MAX_OFFSET}"
+        raise InvalidRequest(msg)

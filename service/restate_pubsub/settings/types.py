@@ -1,0 +1,89 @@
+"""The types of settings: how each is written in the environment, and what is said of a value that is not."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+from restate_pubsub.settings.origins import check_origins
+from restate_pubsub.settings.units import parse_duration, parse_size
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        msg = "not a URL: use http://host:port or https://host"
+        raise ValueError(msg)
+    return text.rstrip("/")
+
+
+def _path(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text):
+        msg = "not a path: use something like /pubsub (letters, digits and . _ ~ - between slashes)"
+        raise ValueError(msg)
+    return text
+
+
+def _binds(value: object) -> object:
+    binds = _listed(value)
+    for bind in binds if isinstance(binds, (list, tuple)) else ():
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]*):(\d{1,5})", str(bind))
+        if match is None or int(match[2]) > 65535:
+            msg = "not an address: use host:port, such as 0.0.0.0:9080 or [::]:9080"
+            raise ValueError(msg)
+    return binds
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _object_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", text):
+        msg = "not an object name: begin with a letter, then letters, digits and . _ -"
+        raise ValueError(msg)
+    return text
+
+
+def _identity_keys(value: object) -> object:
+    keys = _listed(value)
+    for key in keys if isinstance(keys, tuple) else ():
+        if not re.fullmatch(r"publickeyv1_[1-9A-HJ-NP-Za-km-z]+", key):
+            msg = "not an identity key: each begins with publickeyv1_ and goes on in base58"
+            raise ValueError(msg)
+    return keys
+
+
+def _origins(value: object) -> object:
+    origins = _listed(value)
+    if isinstance(origins, tuple):
+        check_origins(origins)
+    return origins
+
+
+def _cookie(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        msg = "not a cookie's name: use letters, digits and _ . -"
+        raise ValueError(msg)
+    return text
+
+
+def _unit(parse: Any) -> Any:
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+Seconds = Annotated[float, _unit(parse_duration)]
+Size = Annotated[int, _unit(parse_size)]
+Url = Annotated[str, AfterValidator(_url)]
+Path = Annotated[str, AfterValidator(_path)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+ObjectName = Annotated[str, AfterValidator(_object_name)]
+IdentityKeys = Annotated[tuple[str, ...], BeforeValidator(_identity_keys)]
+Binds = Annotated[tuple[str, ...], BeforeValidator(_binds)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
+Cookie = Annotated[str, AfterValidator(_cookie)]

@@ -1,0 +1,1 @@
+"""Metrics and logs. It watches; nothing decides by it."""

@@ -1,0 +1,59 @@
+"""Logs: readable lines on a terminal, JSON elsewhere; one format for ours and for the libraries'.
+
+No message and no token is ever logged. Inside a handler that replays, nothing is logged at all: it was before.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+import restate
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+    from restate_pubsub.settings.fields import Settings
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send all logs, structlog's and the standard library's, to `stream` (standard error by default)."""
+    stream = sys.stderr if stream is None else stream
+    console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    handler.addFilter(restate.RestateLoggingFilter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    for noisy in ("asyncio", "hypercorn.error", "sse_starlette"):
+        logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,68 @@
+"""JSON schemas of the handlers' inputs and outputs, for Restate's discovery: its UI and OpenAPI show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from restate_pubsub.protocol.calls import MAX_TIMEOUT
+from restate_pubsub.protocol.names import EVENT_NAME, MAX_OFFSET, MAX_STREAM_ID_LENGTH, MAX_SUBSCRIBER_LENGTH
+
+Schema = dict[str, Any]
+
+_OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET}
+_EVENT: Schema = {"type": "string", "pattern": f"^{EVENT_NAME.pattern}$"}
+
+
+def _object(required: list[str], /, **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+ANY: Schema = {}
+NEXT: Schema = _object(["nextOffset"], nextOffset=_OFFSET)
+COUNT: Schema = {"type": "integer", "minimum": 0, "description": "How many messages to drop from the head"}
+PUBLISHED: Schema = _object(["offset"], offset=_OFFSET)
+APPENDED: Schema = _object(["offset", "nextOffset"], offset=_OFFSET, nextOffset=_OFFSET)
+APPEND: Schema = _object(
+    ["messages"],
+    messages={"type": "array", "items": _object(["data"], data=ANY, event=_EVENT)},
+    close={"type": "boolean", "default": False},
+    stream=_object(
+        ["id"],
+        id={"type": "string", "minLength": 1, "maxLength": MAX_STREAM_ID_LENGTH},
+        attempt={"type": "string", "description": "This attempt's name; a later one's first batch replaces it"},
+        first={"type": "boolean", "default": False},
+        start={"type": "integer", "minimum": 0, "description": "How many of the stream's messages came before"},
+    ),
+)
+PULL: Schema = _object(
+    [],
+    offset=_OFFSET | {"description": "The first offset wanted; without it, whatever comes next"},
+    limit={"type": "integer", "minimum": 1},
+    timeout={"type": "number", "minimum": 0, "maximum": MAX_TIMEOUT, "description": "Seconds to wait"},
+    subscriber={"type": "string", "minLength": 1, "maxLength": MAX_SUBSCRIBER_LENGTH},
+)
+PULLED: Schema = _object(
+    ["messages", "nextOffset"],
+    messages={"type": "array"},
+    nextOffset=_OFFSET,
+    offset=_OFFSET,
+    events={"type": "object", "additionalProperties": _EVENT, "description": "Event names by offset"},
+    closed={"type": "boolean"},
+    head=_OFFSET,
+)
+SUBSCRIBE: Schema = _object(
+    ["offset", "id"],
+    offset=_OFFSET,
+    id={"type": "string", "description": "The awakeable to resolve"},
+    subscriber={"type": "string"},
+    cancel={"type": "boolean"},
+)
+INFO: Schema = _object(
+    ["head", "tail", "closed"],
+    head=_OFFSET,
+    tail=_OFFSET,
+    closed={"type": "boolean"},
+    bytes={"type": "integer"},
+    subscribers={"type": "integer"},
+    retention={"type": "object"},
+)

@@ -1,0 +1,160 @@
+"""How the handlers of a topic are offered to Restate: names, kinds, schemas, retention, retries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Literal
+
+from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
+from restate.discovery import compute_discovery_json
+from restate.endpoint import Endpoint
+from restate.handler import TypeHint
+from restate.retry_policy import InvocationRetryPolicy
+
+from restate_pubsub.errors import PubsubError
+from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.topic import schemas
+from restate_pubsub.topic.handlers import LocalReaders, Topic, TopicOptions
+from restate_pubsub.topic.log import Retention
+from restate_pubsub.topic.read import RAW
+
+WRITES = InvocationRetryPolicy(
+    initial_interval=timedelta(milliseconds=50),
+    exponentiation_factor=2.0,
+    max_interval=timedelta(seconds=10),
+    max_attempts=8640,
+    on_max_attempts="kill",
+)
+"""A write is tried again for a day (8640 times 10 s): through any outage of the service, yet a topic whose write
+can never succeed comes free. Restate's own default would pause it, and a paused write blocks its topic for ever."""
+
+READS = InvocationRetryPolicy(
+    initial_interval=timedelta(milliseconds=50),
+    exponentiation_factor=2.0,
+    max_interval=timedelta(seconds=2),
+    max_attempts=10,
+    on_max_attempts="kill",
+)
+"""A read that fails for some ten seconds ends: its caller asks again."""
+
+NOTHING = timedelta(0)
+SUSPEND_AFTER = timedelta(milliseconds=20)
+"""A waiting pull gives back its invoker slot and its connection after this, and resumes for some 1.5 ms."""
+DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
+
+MANIFEST = "restate-pubsub-manifest"
+"""The metadata by which a registration knows whether an old replica or a new one was discovered."""
+DISCOVERY_VERSION = 4
+"""The newest of Restate's discovery formats that the SDK writes: it leaves nothing out."""
+
+
+def create_pubsub_object(
+    name: str = "pubsub",
+    *,
+    pull_timeout: float = 30.0,
+    retention: Retention | None = None,
+    limits: Limits | None = None,
+    idempotency_retention: float = DEFAULT_IDEMPOTENCY_RETENTION,
+    local: LocalReaders | None = None,
+    on_write: Callable[[str, int], None] = lambda _handler, _messages: None,
+) -> VirtualObject:
+    """Return the pubsub Virtual Object, to bind in a Restate endpoint: one object per topic.
+
+    Args:
+        name: the object's name, which publishers, clients and `PUBSUB_OBJECT_NAME` must share.
+        pull_timeout: seconds that a pull waits before 408, if its caller does not say.
+        retention: how much of a topic is kept; everything by default.
+        limits: what one call may carry.
+        idempotency_retention: seconds for which a repeated idempotency key of `publish` and `append` is known.
+        local: the readers in this process, which get messages straight from the handler that wrote them.
+        on_write: told of each append, with the handler's name and the number of messages.
+
+    """
+    topic = Topic(
+        name,
+        TopicOptions(
+            limits=limits or Limits(),
+            retention=retention or Retention(),
+            pull_timeout=pull_timeout,
+            local=local,
+            on_write=on_write,
+        ),
+    )
+    known = timedelta(seconds=idempotency_retention)
+    pubsub = VirtualObject(
+        name,
+        description="Durable topics: one object per topic, an ordered log of JSON messages with integer offsets.",
+        state_preload=False,  # a topic's state is its whole log
+        journal_retention=NOTHING,
+    )
+
+    def add(
+        fn: Callable[..., Awaitable[Any]],
+        takes: schemas.Schema | None,
+        gives: schemas.Schema | None,
+        *,
+        kind: Literal["exclusive", "shared"] = "exclusive",
+        **options: Any,
+    ) -> None:
+        options.setdefault("idempotency_retention", NOTHING)
+        options.setdefault("invocation_retry_policy", WRITES if kind == "exclusive" else READS)
+        handler = _handler(fn, takes_input=takes is not None)
+        pubsub.handler(fn.__name__, kind=kind, input_serde=RAW, output_serde=RAW, **options)(handler)
+        io = pubsub.handlers[fn.__name__].handler_io
+        io.input_type = _hint(schemas.ANY if takes is None else takes)
+        io.output_type = TypeHint(is_void=True) if gives is None else _hint(gives)
+
+    add(topic.publish, schemas.ANY, schemas.PUBLISHED, idempotency_retention=known)
+    add(topic.append, schemas.APPEND, schemas.APPENDED, idempotency_retention=known)
+    add(topic.pull, schemas.PULL, schemas.PULLED, kind="shared", inactivity_timeout=SUSPEND_AFTER)
+    add(topic.subscribe, schemas.SUBSCRIBE, None)
+    add(topic.truncate, schemas.COUNT, None, idempotency_retention=known)
+    add(topic.close, None, schemas.NEXT, idempotency_retention=known)
+    add(topic.delete, None, None, idempotency_retention=known)
+    add(topic.info, None, schemas.INFO, kind="shared")
+    add(topic.sweep, None, None, ingress_private=True)
+    add(topic.expire, schemas.ANY, None, ingress_private=True)
+    pubsub.service_tag.metadata = {MANIFEST: _fingerprint(pubsub)}
+    return pubsub
+
+
+def manifest_of(pubsub: VirtualObject) -> str:
+    """Return the fingerprint of all that Restate discovers of the object; Restate keeps it in the object's metadata."""
+    return (pubsub.service_tag.metadata or {})[MANIFEST]
+
+
+def _fingerprint(pubsub: VirtualObject) -> str:
+    endpoint = Endpoint()  # type: ignore[no-untyped-call]
+    manifest = compute_discovery_json(endpoint.bind(pubsub), DISCOVERY_VERSION, "bidi")
+    return hashlib.sha256(manifest.encode()).hexdigest()[:16]
+
+
+def _hint(schema: schemas.Schema) -> TypeHint[Any]:
+    return TypeHint(annotation=Any, generate_json_schema=lambda: schema)
+
+
+def _handler(fn: Callable[..., Awaitable[Any]], *, takes_input: bool) -> Callable[..., Awaitable[Any]]:
+    """Wrap a method as the SDK wants it: two parameters, bytes in, bytes out, this project's errors terminal.
+
+    A handler that needs no input takes any, and passes it over: some callers always send a body.
+    """
+
+    async def handler(ctx: ObjectContext | ObjectSharedContext, raw: bytes) -> bytes:
+        with _Terminal():
+            return await (fn(ctx, raw) if takes_input else fn(ctx)) or b""
+
+    handler.__doc__ = fn.__doc__
+    return handler
+
+
+class _Terminal:
+    """Turn this project's errors into Restate's terminal ones: no retry, the same status and text."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PubsubError):
+            raise TerminalError(error.message, error.status) from None

@@ -1,0 +1,1 @@
+"""The operators' page: its figures and its static files."""

@@ -1,0 +1,81 @@
+"""What a request says: its topic, where it wants to begin, its flags. Anything else is refused by name and rule."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from starlette.requests import Request
+
+from restate_pubsub.errors import InvalidRequest, InvalidTopic
+from restate_pubsub.fanout.hub import Start
+from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.names import MAX_OFFSET, check_topic
+
+_OFFSET = re.compile(r"-?[0-9]{1,16}")
+
+
+def topic_of(request: Request, mount: str, limits: Limits) -> str:
+    """Return the topic that the path names, `/` and all; percent-escapes are UTF-8.
+
+    Raises:
+        InvalidTopic: empty, too long, or not UTF-8.
+
+    """
+    # The server has decoded `path` leniently: broken UTF-8 would name another topic. The raw path tells. It is
+    # decoded as a whole before the mount is cut off: the mount's own letters may be escaped as well.
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    name = unquote_to_bytes(raw)[len(request.scope.get("root_path", "").encode()) + len(mount) + 1 :]
+    try:
+        topic = name.decode()
+    except UnicodeDecodeError:
+        msg = f"The topic {name[:80]!r} is not UTF-8 once its percent-escapes are decoded"
+        raise InvalidTopic(msg) from None
+    check_topic(topic, limits)
+    return topic
+
+
+def start_of(request: Request) -> Start:
+    """Return where the reader wants to begin: `Last-Event-ID` wins over `lastEventId`, and that over `offset`.
+
+    Raises:
+        InvalidRequest: not an offset, or one that no topic can have.
+
+    """
+    for name, value in (
+        ("Last-Event-ID", request.headers.get("last-event-id")),
+        ("lastEventId", request.query_params.get("lastEventId")),
+    ):
+        if value:
+            offset = _number(name, value)
+            if offset < 0:
+                msg = f"{name} {value!r} is negative: send the id of the last event"
+                raise InvalidRequest(msg)
+            return Start("offset", offset, resumes=True)
+    text = request.query_params.get("offset")
+    if not text:
+        return Start()
+    if text == "latest":
+        return Start("latest")
+    offset = _number("offset", text)
+    if offset < 0:
+        return Start("last", -offset)
+    return Start("offset", offset, resumes=offset > 0)
+
+
+def _number(name: str, text: str) -> int:
+    if _OFFSET.fullmatch(text) and abs(int(text)) <= MAX_OFFSET:
+        return int(text)
+    msg = f"{name} {text[:80]!r} is not an offset: use a number of at most {MAX_OFFSET}"
+    if name == "offset":
+        msg += ", `latest`, or -K for the last K messages"
+    raise InvalidRequest(msg)
+
+
+def flag_of(request: Request, name: str) -> bool:
+    """Return a query parameter that is true or false; false where it is missing."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0", ""):
+        msg = f"{name} {text[:80]!r} is neither true nor false"
+        raise InvalidRequest(msg)
+    return text in ("true", "1")

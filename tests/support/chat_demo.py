@@ -1,0 +1,74 @@
+"""The example chat as a process: started as `make demo` starts it, its parts killed, ended with Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Self
+
+from restate_pubsub import create_pubsub_client
+from support.harness import PATIENCE, ROOT, free_port, until
+
+
+class Demo:
+    """`examples/chat/demo.py` as a process."""
+
+    def __init__(self, folder: Path) -> None:
+        """Choose free ports."""
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._ingress = ""
+        self._log = folder / "demo.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def output(self) -> str:
+        """What it printed."""
+        return self._log.read_text()
+
+    async def start(self) -> Self:
+        """Start it, and wait for its URL."""
+        options = ("ingress-port", "admin-port", "node-port", "service-port", "agent-port")
+        ports = [word for option in options for word in (f"--{option}", str(free_port()))]
+        self._ingress = f"http://127.0.0.1:{ports[1]}"
+        command = [sys.executable, "examples/chat/demo.py", "--port", str(self.port), *ports]
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, "--folder", str(self.folder), cwd=ROOT, stdout=log, stderr=log
+            )
+        await until(lambda: "Ctrl-C ends all of it" in self.output, f"the demo to start, in {self._log}", 60)
+        return self
+
+    def pid(self, part: str) -> int:
+        """Return the process of a part, as the demo printed it."""
+        found = re.findall(rf"kill -9 (\d+) +{part}|{part} runs again as process (\d+)", self.output)
+        return int("".join(found[-1]))
+
+    async def kill(self, part: str) -> None:
+        """Kill a part, and return when it is gone."""
+        os.kill(self.pid(part), signal.SIGKILL)
+        before = self.output.count(f"{part} ended")
+        await until(lambda: self.output.count(f"{part} ended") > before, f"{part} to end")
+
+    async def close_topic(self, topic: str) -> None:
+        """End a topic."""
+        async with create_pubsub_client(self._ingress) as client:
+            await client.close(topic)
+
+    async def revived(self, part: str) -> None:
+        """Wait until a part that was killed runs again."""
+        await until(lambda: self.output.count(f"{part} runs again") == self.output.count(f"{part} ended"), part)
+
+    async def stop(self) -> int:
+        """Press Ctrl-C, and return the exit code."""
+        process, self._process = self._process, None
+        assert process is not None
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        return await asyncio.wait_for(process.wait(), PATIENCE)

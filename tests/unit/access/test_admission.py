@@ -1,0 +1,145 @@
+"""How much: places, rates, and that they are given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from restate_pubsub.access.admission import BUCKETS_SWEPT_AT, Admission, Quota
+from restate_pubsub.errors import Busy, OverLimit, TooMany
+
+
+class Time:
+    """A clock, and a sleep that only notes how long."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def admission(time: Time, **quota: float) -> Admission:
+    return Admission(Quota(**quota), clock=time, sleep=time.sleep)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("quota", "kind", "code"),
+    [
+        ({"streams": 2}, Busy, "too-many-streams"),
+        ({"streams_per_client": 2}, TooMany, "too-many-streams-of-client"),
+        ({"streams_per_topic": 2}, Busy, "too-many-streams-of-topic"),
+    ],
+)
+async def test_no_more_places_than_there_are(quota: dict[str, float], kind: type[OverLimit], code: str) -> None:
+    """The third is refused with the limit's code and when to try again; a place that is left is free."""
+    let = admission(Time(), **quota)
+    async with contextlib.AsyncExitStack() as last:
+        async with contextlib.AsyncExitStack() as first:
+            await first.enter_async_context(let.stream("a", "t"))
+            await last.enter_async_context(let.stream("a", "t"))
+            with pytest.raises(kind) as caught:
+                await last.enter_async_context(let.stream("a", "t"))
+            assert code == caught.value.code
+            assert caught.value.retry_after > 0
+        await last.enter_async_context(let.stream("a", "t"))
+    assert (let.streams, len(let._clients), len(let._topics)) == (0, 0, 0)
+
+
+async def test_one_client_over_its_limit_costs_others_nothing() -> None:
+    """Refused streams take neither a place nor a turn."""
+    time = Time()
+    let = admission(time, streams=10, streams_per_client=1, stream_rate=5)
+    async with let.stream("greedy", "t"):
+        for _ in range(100):
+            with pytest.raises(TooMany):
+                await let.stream("greedy", "t").__aenter__()
+        async with let.stream("modest", "t"):
+            assert not time.slept
+
+
+async def test_streams_over_the_rate_wait_for_their_turn() -> None:
+    """A second's worth at once, then one after the other, up to five seconds; after that they are told when."""
+    time = Time()
+    let = admission(time, stream_rate=2)
+    async with contextlib.AsyncExitStack() as open_:
+        for _ in range(12):
+            await open_.enter_async_context(let.stream("a", "t"))
+        assert time.slept == [at * 0.5 for at in range(1, 11)]
+        with pytest.raises(Busy) as caught:
+            await open_.enter_async_context(let.stream("a", "t"))
+        assert (caught.value.code, caught.value.retry_after) == ("stream-rate", 5.5)
+        time.now = 1.0
+        await open_.enter_async_context(let.stream("a", "t"))
+
+
+async def test_a_client_over_its_rate_takes_no_turn_of_others() -> None:
+    """Its own rate comes first."""
+    time = Time()
+    let = admission(time, stream_rate=1000, stream_rate_per_client=1)
+    async with contextlib.AsyncExitStack() as open_:
+        for _ in range(6):
+            await open_.enter_async_context(let.stream("greedy", "t"))
+        for _ in range(100):
+            with pytest.raises(TooMany, match="Your address"):
+                await open_.enter_async_context(let.stream("greedy", "t"))
+        time.slept.clear()
+        await open_.enter_async_context(let.stream("modest", "t"))
+        assert not time.slept
+
+
+async def test_a_reader_that_goes_while_it_waits_gives_its_place_back() -> None:
+    """Cancelled before it was let in."""
+    let = Admission(Quota(stream_rate=1))
+    async with let.stream("a", "t"):
+        waiting = asyncio.ensure_future(let.stream("a", "t").__aenter__())
+        await asyncio.sleep(0)
+        assert let.streams == 2
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert let.streams == 1
+
+
+def test_publishes_over_the_rate_are_refused() -> None:
+    """Twice the rate at once, then the rate; each client for itself."""
+    time = Time()
+    let = admission(time, publish_rate_per_client=2)
+    for _ in range(4):
+        with let.publish("a"):
+            pass
+    with pytest.raises(TooMany) as caught, let.publish("a"):
+        pass
+    assert (caught.value.code, caught.value.retry_after) == ("publish-rate-of-client", 0.5)
+    with let.publish("b"):
+        pass
+    time.now = 0.5
+    with let.publish("a"):
+        pass
+
+
+def test_publishes_under_way_are_bounded() -> None:
+    """Bodies that never end hold a place each."""
+    let = admission(Time(), streams=2, streams_per_client=1)
+    with let.publish("a"):
+        with pytest.raises(TooMany, match="under way"), let.publish("a"):
+            pass
+        with let.publish("b"), pytest.raises(Busy, match="under way"), let.publish("c"):
+            pass
+    assert not let._publishing
+
+
+def test_clients_that_are_quiet_are_forgotten() -> None:
+    """A million addresses do not take memory for a million."""
+    time = Time()
+    let = admission(time, publish_rate_per_client=1)
+    for at in range(4 * BUCKETS_SWEPT_AT):
+        time.now += 1.0
+        with let.publish(f"client-{at}"):
+            pass
+    assert len(let._publish_rate._of) <= BUCKETS_SWEPT_AT

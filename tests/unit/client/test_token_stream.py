@@ -1,0 +1,247 @@
+"""The token stream: when it calls, what a call carries, and what it says when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from restate_pubsub.client import token_stream
+from restate_pubsub.client.pubsub_client import Appended
+from restate_pubsub.client.token_stream import TokenStream
+from restate_pubsub.errors import InvalidMessage, InvalidRequest, StreamFailed, TooLarge, TopicClosed
+from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.messages import Message
+from support.harness import until
+
+
+class Log:
+    """An appender in memory; calls wait while `gate` is shut."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.keys: list[str | None] = []
+        self.refs: list[StreamRef | None] = []
+        self.closed = False
+        self.calls = self.most = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.refuse: Exception | None = None
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [message for batch in self.batches for message in batch]
+
+    async def append_encoded(
+        self,
+        topic: str,  # noqa: ARG002 - the protocol's
+        messages: Sequence[Message],
+        *,
+        close: bool = False,
+        stream: StreamRef | None = None,
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        self.calls += 1
+        self.most = max(self.most, self.calls)
+        try:
+            await self.gate.wait()
+        finally:
+            self.calls -= 1
+        if self.refuse is not None:
+            raise self.refuse
+        first = sum(map(len, self.batches))
+        self.batches.append([message.data for message in messages])
+        self.keys.append(idempotency_key)
+        self.refs.append(stream)
+        self.closed = close
+        return Appended(first, first + len(messages))
+
+
+@pytest.fixture
+async def log() -> Log:
+    return Log()
+
+
+async def test_the_first_token_goes_at_once_and_the_rest_gathers(log: Log) -> None:
+    """While the first call is in flight, the next batch gathers; never two calls at a time."""
+    log.gate.clear()
+    async with TokenStream(log, "t", Limits()) as stream:
+        await stream.write(0)
+        await until(lambda: log.calls, "the first call")
+        for at in range(1, 100):
+            await stream.write(at)
+        assert log.batches == []
+        log.gate.set()
+    assert [len(batch) for batch in log.batches] == [1, 99]
+    assert [b"%d" % at for at in range(100)] == log.messages
+    assert log.most == 1
+    assert (stream.offset, stream.next_offset, stream.acknowledged, stream.written) == (0, 100, 100, 100)
+
+
+async def test_every_batch_has_a_key_of_its_own(log: Log) -> None:
+    """So that a call that is tried again counts once, and no other is taken for it."""
+    for _ in range(2):
+        async with TokenStream(log, "t", Limits()) as stream:
+            for at in range(3):
+                await stream.write(at)
+                await until(lambda at=at: stream.acknowledged == at + 1, "the token to arrive")  # type: ignore[misc]
+    assert len(set(log.keys)) == 6
+    assert None not in log.keys
+
+
+async def test_a_writer_too_far_ahead_waits(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on when there is room."""
+    monkeypatch.setattr(token_stream, "WAITING_MESSAGES", 3)
+    log.gate.clear()
+    async with TokenStream(log, "t", Limits()) as stream:
+        await stream.write(0)
+        await until(lambda: log.calls, "the first call")
+        for at in range(1, 4):
+            await stream.write(at)
+        blocked = asyncio.create_task(stream.write(4))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not blocked.done()
+        log.gate.set()
+        await blocked
+    assert stream.acknowledged == 5
+
+
+async def test_a_batch_is_no_larger_than_one_call_may_carry(log: Log) -> None:
+    """In count and in bytes."""
+    log.gate.clear()
+    async with TokenStream(log, "t", Limits(batch_messages=4, batch_bytes=10)) as stream:
+        for at in range(10):
+            await stream.write(at)
+        for _ in range(3):
+            await stream.write("xxxx")
+        log.gate.set()
+    assert all(len(batch) <= 4 and sum(map(len, batch)) <= 10 for batch in log.batches)
+    assert stream.acknowledged == 13
+
+
+async def test_a_refusal_raises_on_the_next_write_and_says_how_far_it_got(log: Log) -> None:
+    """What was acknowledged stays."""
+    with pytest.raises(StreamFailed, match="1 of 2 messages are there, up to offset 1: Topic 't' was closed") as caught:
+        async with TokenStream(log, "t", Limits()) as stream:
+            await stream.write(0)
+            await until(lambda: stream.acknowledged, "the first token to arrive")
+            log.refuse = TopicClosed.at("t", 1)
+            await stream.write(1)
+            await until(lambda: stream._failed, "the refusal")
+            await stream.write(2)
+    assert (caught.value.acknowledged, caught.value.next_offset, caught.value.status) == (1, 1, 409)
+
+
+async def test_a_refusal_of_the_last_batch_raises_at_the_end(log: Log) -> None:
+    """Leaving the block flushes, and tells."""
+    log.refuse = TopicClosed.at("t", 0)
+    with pytest.raises(StreamFailed, match="0 of 1 messages"):
+        async with TokenStream(log, "t", Limits()) as stream:
+            await stream.write(0)
+
+
+@pytest.mark.parametrize(
+    ("data", "event", "error"), [({1}, None, InvalidMessage), ("x" * 50, None, TooLarge), (1, "a b", InvalidRequest)]
+)
+async def test_a_message_that_cannot_be_written_does_not_end_the_stream(
+    log: Log, data: object, event: str | None, error: type[Exception]
+) -> None:
+    """It is refused where it is written; the others arrive."""
+    async with TokenStream(log, "t", Limits(message_bytes=40)) as stream:
+        await stream.write(1)
+        with pytest.raises(error):
+            await stream.write(data, event=event)
+        await stream.write(2)
+    assert log.messages == [b"1", b"2"]
+
+
+async def test_an_exception_in_the_block_keeps_what_was_written_and_closes_nothing(log: Log) -> None:
+    """Readers see the words up to the failure."""
+    with pytest.raises(RuntimeError, match="model"):
+        async with TokenStream(log, "t", Limits(), close=True) as stream:
+            await stream.write(1)
+            raise RuntimeError("model gone")  # noqa: EM101, TRY003
+    assert (log.batches, log.closed) == ([[b"1"]], False)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+async def test_close_ends_the_topic_with_the_last_message(log: Log, written: int) -> None:
+    """In the same atomic append, or in an empty one where everything has gone already."""
+    async with TokenStream(log, "t", Limits(), close=True) as stream:
+        for at in range(written):
+            await stream.write(at)
+    assert log.closed
+
+
+async def test_cancelling_the_writer_cancels_the_stream(log: Log) -> None:
+    """Nobody waits for a flush that may take long."""
+    log.gate.clear()
+
+    async def write() -> None:
+        async with TokenStream(log, "t", Limits()) as stream:
+            await stream.write(1)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write())
+    await until(lambda: log.calls, "the call")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    assert log.calls == 0
+
+
+async def test_an_attempt_is_named_in_every_batch_and_begun_by_the_first(log: Log) -> None:
+    """So that the topic can tell it from a later one."""
+    async with TokenStream(log, "t", Limits(), stream_id="s") as stream:
+        for at in range(2):
+            await stream.write(at)
+            await until(lambda at=at: stream.acknowledged == at + 1, "the token to arrive")  # type: ignore[misc]
+    first, second = log.refs
+    assert first is not None
+    assert second is not None
+    assert first.attempt == second.attempt
+    assert (first.first, second.first) == (True, False)
+
+
+@pytest.mark.parametrize("stream_id", ["", "x" * 257])
+def test_a_bad_stream_id_is_refused(stream_id: str) -> None:
+    """By its length."""
+    with pytest.raises(InvalidRequest, match="stream id"):
+        TokenStream(Log(), "t", Limits(), stream_id=stream_id)
+
+
+async def test_slow_calls_are_spaced_and_a_batch_that_is_full_or_last_is_not(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When calls are slow the next batch gathers; but neither a full one waits, nor the end."""
+    monkeypatch.setattr(token_stream.Pace, "after", lambda _pace, _took: 3600.0)
+    async with asyncio.timeout(10), TokenStream(log, "t", Limits(batch_messages=3)) as stream:
+        await stream.write(0)
+        await until(lambda: log.batches, "the first call")
+        for at in range(1, 3):
+            await stream.write(at)
+            await asyncio.sleep(0)
+        assert len(log.batches) == 1
+        await stream.write(3)
+        await until(lambda: len(log.batches) == 2, "the full batch")
+        await stream.write(4)
+    assert [len(batch) for batch in log.batches] == [1, 3, 1]
+    async with asyncio.timeout(10), TokenStream(log, "t", Limits()) as stream:
+        for _ in range(5):
+            await stream.write("x" * (token_stream.WAITING_BYTES // 2))  # a writer that waits for room
+
+
+def test_a_pace_follows_the_mean_call() -> None:
+    """Calls that take as long as ever begin two calls apart; a slow one is followed at once; an outage is forgotten."""
+    pace = token_stream.Pace()
+    for _ in range(100):
+        pause = pace.after(0.01)
+    assert pause == pytest.approx(0.01, rel=0.01)
+    assert pace.after(0.5) == 0
+    pace.after(60.0)
+    assert pace.after(0.01) < 0.15
+    for _ in range(20):
+        assert pace.after(0.25) <= token_stream.LONGEST_PAUSE

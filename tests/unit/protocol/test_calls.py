@@ -1,0 +1,215 @@
+"""Requests, answers and state as JSON, there and back."""
+
+from __future__ import annotations
+
+import json
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restate_pubsub.errors import InvalidMessage, InvalidRequest, InvalidTopic, PubsubError, TooLarge
+from restate_pubsub.protocol import calls, names
+from restate_pubsub.protocol.calls import Subscription
+from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.topic import state as stored
+from restate_pubsub.topic.log import Bounds, LoosePage
+
+MESSAGES = st.lists(
+    st.builds(
+        Message,
+        st.sampled_from([b"1", b'"x"', b'{"a":[1,{"b":null}]}', b'"\\ud83d"', '"é"'.encode()]),
+        st.sampled_from([None, "tool"]),
+    ),
+    max_size=5,
+)
+
+
+@given(MESSAGES, st.booleans(), st.integers(0, 2**53 - 1), st.booleans())
+def test_a_pull_response_is_read_as_it_was_written(messages: list[Message], closed: bool, at: int, named: bool) -> None:  # noqa: FBT001
+    """Messages, events, offset and end; half surrogate pairs among them."""
+    batch = Batch(at, messages, at + len(messages), closed, head=at if named else None)
+    assert batch == calls.decode_pull_response(calls.encode_pull_response(batch, with_offset=named), at)
+
+
+@given(MESSAGES, st.integers(0, 1000))
+def test_a_notification_is_read_as_it_was_written(messages: list[Message], at: int) -> None:
+    """It says where it starts, as a named subscriber may get only the newest batch."""
+    batch = Batch(at, messages, at + len(messages), head=0)
+    assert batch == calls.decode_notification(calls.encode_notification(batch), 0)
+
+
+def test_a_notification_of_the_reference_is_understood() -> None:
+    """`{newOffset, newMessages}` alone, from a topic that the reference still serves."""
+    batch = calls.decode_notification(b'{"newOffset":3,"newMessages":[1,{"a":2}]}', 1)
+    assert Batch(1, [Message(b"1"), Message(b'{"a":2}')], 3) == batch
+
+
+@given(MESSAGES, st.integers(0, 1000))
+def test_a_page_is_read_as_it_was_written(messages: list[Message], at: int) -> None:
+    """With its first offset and its events."""
+    assert (at, messages) == stored.decode_page(stored.encode_page(at, messages))
+
+
+def test_the_references_metadata_is_understood() -> None:
+    """Head and tail alone: everything below the head is swept, nothing was counted."""
+    bounds = stored.decode_bounds(b'{"head":3,"tail":70}')
+    assert Bounds(head=3, tail=70, swept=3, sized_from=70) == bounds
+
+
+def test_metadata_begins_with_what_the_reference_reads() -> None:
+    """Its head and tail are ours."""
+    text = stored.encode_bounds(Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2))
+    assert {key: json.loads(text)[key] for key in ("head", "tail")} == {"head": 1, "tail": 2}
+    assert Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2) == stored.decode_bounds(text)
+
+
+def test_a_missing_state_is_an_empty_topic() -> None:
+    """For every key."""
+    assert Bounds() == stored.decode_bounds(None)
+    assert stored.decode_subscriptions(None) == []
+    assert LoosePage(0, {}) == stored.decode_loose(None)
+    assert stored.decode_streams(None) == {}
+
+
+def test_the_references_subscriptions_are_understood() -> None:
+    """They have no subscriber."""
+    assert [Subscription(1, "sign_1")] == stored.decode_subscriptions(b'[{"offset":1,"id":"sign_1"}]')
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ('{"messages":[{"data":1}],"close":1}', "Expected `bool`"),
+        ('{"messages":{}}', "Expected `array`"),
+        ('{"messages":[1]}', "Expected `object`"),
+        ('{"messages":[{"event":"x"}]}', "missing required field `data`"),
+        ('{"messages":[{"data":1,"evnt":"x"}]}', "unknown field `evnt`"),
+        ('{"messages":[{"data":1,"event":"a b"}]}', "message 0: event 'a b'"),
+        ('{"messages":[{"data":1,"event":"a\\nb"}]}', "message 0: event"),
+        ('{"messages":[{"data":1,"event":"reset"}]}', "streams send themselves"),
+        ('{"messages":[], "stream":{"id":"", "start":0}}', "stream id ''"),
+        ('{"messages":[], "stream":{"id":"x"}}', "either attempt"),
+        ('{"messages":[], "stream":{"id":"x","start":-1}}', "less than 0"),
+        ("{", "not JSON"),
+    ],
+)
+def test_a_bad_append_is_refused_by_field_and_rule(text: str, rule: str) -> None:
+    """So that its caller can mend it."""
+    with pytest.raises(InvalidRequest, match=rule):
+        calls.decode_append(text.encode(), Limits())
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (Limits(batch_messages=1), '{"messages":[{"data":1},{"data":2}]}'),
+        (Limits(message_bytes=3), '{"messages":[{"data":1},{"data":"abc"}]}'),
+        (Limits(batch_bytes=3), '{"messages":[{"data":10},{"data":20}]}'),
+    ],
+)
+def test_a_batch_over_a_limit_is_refused(limits: Limits, text: str) -> None:
+    """Count, size of one, size of all."""
+    with pytest.raises(TooLarge, match="at most"):
+        calls.decode_append(text.encode(), limits)
+
+
+def test_half_a_surrogate_pair_leaves_its_neighbours_as_they_are() -> None:
+    """Numbers keep their digits beside it, and doubled keys stay doubled."""
+    messages = [Message(b'{"e":1.10e-7,"l":1,"l":2}'), Message(b'"\\ud83d"'), Message(b'"\\\\ud83d"')]
+    batch = Batch(0, messages, 3)
+    assert batch == calls.decode_pull_response(calls.encode_pull_response(batch, with_offset=False), 0)
+
+
+def test_no_message_makes_its_neighbours_unreadable() -> None:
+    """Whatever stands in one message, half a surrogate pair in the next one is told apart from it."""
+    every_pair = "".join(a + b for a in string.punctuation for b in string.punctuation)
+    messages = [Message(json.dumps(every_pair).encode()), Message(b'"\\ud83d"')]
+    assert (0, messages) == stored.decode_page(stored.encode_page(0, messages))
+    carried = Bounds(tail=2, open_data={at: message.data for at, message in enumerate(messages)})
+    assert carried == stored.decode_bounds(stored.encode_bounds(carried))
+
+
+def test_an_append_with_half_a_surrogate_pair_is_read() -> None:
+    """With its events and flags."""
+    text = b'{"messages":[{"data":"\\ud83d"},{"data": {"a": 1}, "event":"tool"}],"close":true}'
+    messages, close, stream = calls.decode_append(text, Limits())
+    assert [Message(b'"\\ud83d"'), Message(b'{"a":1}', "tool")] == messages
+    assert close
+    assert stream is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"offset":-1}',
+        '{"offset":9007199254740992}',
+        '{"offset":"1"}',
+        '{"offset":1.5}',
+        '{"offset":true}',
+        '{"limit":0}',
+        '{"limit":-1}',
+        '{"timeout":-1}',
+        '{"timeout":1e9}',
+        '{"subscriber":""}',
+        '{"subscriber":"%s"}' % ("x" * 200),
+        "[]",
+        "x",
+    ],
+)
+def test_a_bad_pull_is_refused(text: str) -> None:
+    """Types and ranges."""
+    with pytest.raises(InvalidRequest, match="pull"):
+        calls.decode_pull(text.encode())
+
+
+def test_a_pull_needs_nothing() -> None:
+    """No body is the tail, with the defaults."""
+    request = calls.decode_pull(b"")
+    assert (request.offset, request.limit, request.timeout, request.subscriber) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", '"1"', "null", "[]", "", "true", "x"])
+def test_a_truncate_count_is_an_integer_of_zero_or_more(text: str) -> None:
+    """Everything else is named."""
+    with pytest.raises(InvalidRequest, match="integer of 0 or more"):
+        calls.decode_count(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("topic", "error"), [("", "empty"), ("x" * 513, "513 bytes"), ("é" * 257, "514"), ("\ud800", "half")]
+)
+def test_a_bad_topic_is_refused(topic: str, error: str) -> None:
+    """Empty, too long in bytes, not UTF-8."""
+    with pytest.raises(InvalidTopic, match=error):
+        names.check_topic(topic, Limits())
+
+
+@pytest.mark.parametrize("topic", ["a", "a/b", "..", "é" * 256, "%2F", " ", "\n"])
+def test_any_other_topic_is_a_topic(topic: str) -> None:
+    """Slashes, dots, spaces and any Unicode."""
+    names.check_topic(topic, Limits())
+
+
+@pytest.mark.parametrize("text", [b'{"messages":[{"data":[' + b"[" * 2000, b'{"messages":' * 3000])
+def test_json_that_explodes_is_refused_not_followed(text: bytes) -> None:
+    """No recursion error gets out."""
+    with pytest.raises(PubsubError):
+        calls.decode_append(text, Limits())
+
+
+def test_a_deep_message_in_a_batch_is_refused() -> None:
+    """As it is alone."""
+    deep = b"[" * 200 + b"]" * 200
+    with pytest.raises(InvalidMessage, match="message 0"):
+        calls.decode_append(b'{"messages":[{"data":%b}]}' % deep, Limits())
+
+
+def test_an_append_is_read_as_it_is_written() -> None:
+    """What the client sends is what the object gets."""
+    ref: Any = calls.StreamRef("s", attempt="a", first=True)
+    messages = [Message(b"1", "tool"), Message(b'"x"')]
+    assert (messages, True, ref) == calls.decode_append(calls.encode_append(messages, close=True, stream=ref), Limits())
