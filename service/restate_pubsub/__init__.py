@@ -22,7 +22,7 @@ from restate_pubsub.errors import (
     Unavailable,
 )
 from restate_pubsub.protocol.limits import Limits
-from restate_pubsub.topic.log import Retention
+from restate_pubsub.topic.policy import Retention
 from restate_pubsub.topic.virtual_object import create_pubsub_object
 
 __all__ = [

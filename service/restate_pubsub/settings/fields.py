@@ -328,6 +328,13 @@ class Settings(BaseModel):
         "PUBSUB_PULL_MAX_MESSAGES", 4096, "Limits", "number", "Most messages of one pull's answer", ge=1, le=100_000
     )
 
+    pages: bool = _field(
+        "PUBSUB_PAGES",
+        default=True,
+        group="Retention",
+        kind="true or false",
+        description="Pack messages into pages; false keeps the form that the TypeScript object can go on with",
+    )
     retain_messages: int | None = _field(
         "PUBSUB_RETAIN_MESSAGES", None, "Retention", "number", "Messages kept of each topic; older ones go", ge=1
     )
