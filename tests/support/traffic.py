@@ -280,7 +280,7 @@ async def agree(writers: Writers, readers: Iterable[ResumingReader], seconds: fl
 
 
 def report(fault: str, writers: Writers, readers: Iterable[ResumingReader], since: float = 0.0) -> str:
-    """Print what the fault cost, in the words of ARCHITECTURE.md."""
+    """Print what the fault cost, in the words of docs/faults.md."""
     readers = list(readers)
     silence = max(reader.silence(since) for reader in readers)
     late = max(reader.latest(writers, since) for reader in readers)
