@@ -16,7 +16,7 @@ from pydantic import Field
 
 import generate
 from chart.charts import CHART, chart, refusal
-from restate_pubsub.commands.main import main
+from restate_pubsub.commands.group import group
 from restate_pubsub.settings import fields as settings
 from support.harness import ROOT
 
@@ -33,7 +33,7 @@ def test_what_is_made_is_current(path: Path) -> None:
 @pytest.mark.parametrize(("form", "name"), [("markdown", "settings.md"), ("env", "restate-pubsub.env")])
 def test_the_command_prints_the_reference(form: str, name: str) -> None:
     """Of the version that one has."""
-    printed = CliRunner().invoke(main, ["settings", "--format", form])
+    printed = CliRunner().invoke(group, ["settings", "--format", form])
     assert printed.output == (ROOT / "config" / name).read_text()
 
 
