@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 
 from restate_pubsub import PubsubClient, RetryPolicy, create_pubsub_client
-from support.harness import Event, Stream, until
+from support.harness import Event, Stream
+from support.waiting import until
 
 FULL = os.environ.get("FAULTS") == "full"
 """`make test-faults`: faults last as long as those that people meet. Otherwise they are short."""
