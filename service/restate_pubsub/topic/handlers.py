@@ -22,7 +22,7 @@ from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, TopicClo
 from restate_pubsub.protocol import calls, names
 from restate_pubsub.protocol.calls import StreamRef, Subscription
 from restate_pubsub.protocol.json_text import compact
-from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.limits import DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import log as topic_log
 from restate_pubsub.topic import state as stored
@@ -68,7 +68,7 @@ class TopicOptions:
 
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
-    pull_timeout: float = 30.0
+    pull_timeout: float = DEFAULT_PULL_TIMEOUT
     local: LocalReaders | None = None
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None
 
