@@ -77,7 +77,7 @@ def values_schema(current: dict[str, Any]) -> dict[str, Any]:
 
 
 def documented_values(text: str) -> Iterator[Value]:
-    """Yield each value of a values.yaml that a `# --` comment documents, in its order."""
+    """Yield each value of a values.yaml that a comment which begins with `# --` documents, in its order."""
     parents: list[tuple[int, str]] = []
     lines = text.splitlines()
     comment = ""
@@ -85,6 +85,9 @@ def documented_values(text: str) -> Iterator[Value]:
         stripped = line.strip()
         if stripped.startswith("# --"):
             comment = stripped.removeprefix("# --").strip()
+            continue
+        if comment and stripped.startswith("# "):
+            comment += " " + stripped.removeprefix("# ")
             continue
         match = re.match(r"^( *)([A-Za-z][A-Za-z0-9]*):\s*(.*)$", line)
         if match is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -98,12 +99,14 @@ def _leaves(values: Any, path: str = "") -> Iterator[str]:
             yield from _leaves(value, here)
 
 
-DOCUMENTED = {value.key for value in generate.documented_values((CHART / "values.yaml").read_text())}
+VALUES_WITH_HELP = [*generate.documented_values((CHART / "values.yaml").read_text())]
+DOCUMENTED = {value.key for value in VALUES_WITH_HELP}
 
 
 def test_every_value_is_documented() -> None:
-    """By a `# --` comment, which makes the README's table."""
+    """By a comment that begins with `# --` and has whole sentences; it makes the README's table."""
     assert [path for path in _leaves(VALUES) if path not in DOCUMENTED] == []
+    assert [value.key for value in VALUES_WITH_HELP if not re.fullmatch(r"[`A-Z]\S* \S+ .*\.", value.description)] == []
 
 
 def test_the_schema_has_every_value_and_no_other() -> None:
