@@ -15,8 +15,9 @@ import pytest
 from aiohttp import web
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, call, free_port, get, publish, restate_server, stream, topic_name, until
+from support.harness import Service, call, free_port, get, publish, restate_server, stream, topic_name
 from support.tokens import SECRET, ec_key, jwk, token
+from support.waiting import until
 
 PRIVATE_KEY = "MC4CAQAwBQYDK2VwBCIEIPe++4ZTPQDF81otpoU/mOGHC2vOAVp9WbiCblvn3nXO"
 PUBLIC_KEY = "publickeyv1_AfQwmwfgEZhrWpvv8N52SHpRtZqGGaFr4AZN6qtYWSiY"

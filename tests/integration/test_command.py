@@ -28,8 +28,8 @@ from support.harness import (
     restate_server,
     stream,
     topic_name,
-    until,
 )
+from support.waiting import until
 
 COMMANDS = ["serve", "register", "dev", "publish", "tail", "settings"]
 

@@ -18,7 +18,8 @@ from hypercorn.config import Config
 
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.commands.registration import Registrar
-from support.harness import Service, call, free_port, publish, query, read_all, state_of, stream, until
+from support.harness import Service, call, free_port, publish, query, read_all, state_of, stream
+from support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("service")
 

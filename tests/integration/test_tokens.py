@@ -25,7 +25,8 @@ from restate_pubsub import (
 )
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Proxy
-from support.harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name, until
+from support.harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name
+from support.waiting import until
 
 AGENT = Path(__file__).parent / "agent_service.py"
 NDJSON = {"content-type": "application/x-ndjson"}

@@ -24,8 +24,8 @@ def markdown(fields: Mapping[str, FieldInfo]) -> str:
             heading = settings.group(field)
             lines += ["", f"## {heading}", "", "| variable | default | what for | allowed |", "|---|---|---|---|"]
         default = settings.shown(field, field.default)
-        allowed = ", ".join(part for part in (settings.kind(field), settings.rule(field)) if part)
-        cells = (f"`{variable}`", f"`{default}`" if default else "none", field.description or "", allowed)
+        shown = f"`{default}`" if default else "none"
+        cells = (f"`{variable}`", shown, field.description or "", settings.allowed(field))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -50,7 +50,10 @@ def table(fields: Mapping[str, FieldInfo]) -> str:
         if settings.group(field) != heading:
             heading = settings.group(field)
             lines += [heading, "-" * len(heading), ""]
-        about = ", ".join(part for part in (settings.kind(field), settings.rule(field)) if part)
         default = settings.shown(field, field.default)
-        lines += [f"{variable}={default}" if default else variable, f"    {field.description} ({about})", ""]
+        lines += [
+            f"{variable}={default}" if default else variable,
+            f"    {field.description} ({settings.allowed(field)})",
+            "",
+        ]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from restate_pubsub.protocol.calls import StreamRef, Subscription, encode_notification
-from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.limits import DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import remembered, state, waiters
@@ -54,7 +54,7 @@ class TopicOptions:
 
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
-    pull_timeout: float = 30.0
+    pull_timeout: float = DEFAULT_PULL_TIMEOUT
     local: LocalReaders | None = None
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None
 

@@ -14,7 +14,7 @@ from restate.handler import TypeHint
 from restate.retry_policy import InvocationRetryPolicy
 
 from restate_pubsub.errors import PubsubError
-from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.limits import DEFAULT_IDEMPOTENCY_RETENTION, DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.topic import schemas
 from restate_pubsub.topic.handlers import Handlers
 from restate_pubsub.topic.policy import Policy, Retention
@@ -43,7 +43,6 @@ READS = InvocationRetryPolicy(
 NOTHING = timedelta(0)
 SUSPEND_AFTER = timedelta(milliseconds=20)
 """A waiting pull gives back its invoker slot and its connection after this, and resumes for some 1.5 ms."""
-DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
 
 MANIFEST = "restate-pubsub-manifest"
 """The metadata by which a registration knows whether an old replica or a new one was discovered."""
@@ -54,7 +53,7 @@ DISCOVERY_VERSION = 4
 def create_pubsub_object(
     name: str = "pubsub",
     *,
-    pull_timeout: float = 30.0,
+    pull_timeout: float = DEFAULT_PULL_TIMEOUT,
     retention: Retention | None = None,
     limits: Limits | None = None,
     idempotency_retention: float = DEFAULT_IDEMPOTENCY_RETENTION,

@@ -14,7 +14,7 @@ from restate_pubsub.errors import InvalidMessage, InvalidRequest, StreamFailed, 
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
-from support.harness import until
+from support.waiting import until
 
 
 class Log:

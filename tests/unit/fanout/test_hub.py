@@ -17,7 +17,7 @@ from restate_pubsub.fanout.observer import Nobody
 from restate_pubsub.fanout.source import MemorySource
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.protocol.sse import message_frame
-from support.harness import until
+from support.waiting import until
 
 
 def numbers(start: int, stop: int) -> list[Message]:
