@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 import zipfile
@@ -37,6 +38,13 @@ def test_it_has_what_users_install(made: Path) -> None:
     for line in (made / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("page", ["README.md", "helm/restate-pubsub/README.md"])
+def test_the_documents_name_this_version(page: str) -> None:
+    """The image that they build is the one that the chart installs without being told."""
+    named = re.findall(r"/restate-pubsub:(\d[\w.-]*)", (release.ROOT / page).read_text())
+    assert {release.version()} == set(named)
 
 
 def test_the_same_commit_gives_the_same_bytes(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
