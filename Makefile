@@ -37,7 +37,7 @@ test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, ch
 	@tests/debian-packages missing $(PACKAGES)
 	$(BIN)/pytest
 
-PACKAGES ?= chromium haproxy prometheus
+PACKAGES ?= chromium faketime haproxy prometheus
 
 debian-packages: ## Install the programs of Debian that the tests drive (as root; PACKAGES="…" for others)
 	@tests/debian-packages install $(PACKAGES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -89,6 +91,27 @@ REFUSED: list[tuple[str, str, Any, int, list[str]]] = [
     ("subscribe-no-body", "subscribe", b"", 400, ["Empty body not allowed"]),
     ("subscribe-no-id", "subscribe", {"offset": 0}, 400, ["subscribe", "id"]),
     ("subscribe-negative", "subscribe", {"offset": -2, "id": "sign_1x"}, 400, ["offset -2", "between 0 and"]),
+    ("subscribe-empty-id", "subscribe", {"offset": 2, "id": ""}, 400, ["id ''", "awakeable"]),
+    ("subscribe-any-text", "subscribe", {"offset": 2, "id": "hello"}, 400, ["id 'hello'", "ctx.awakeable()"]),
+    ("subscribe-short-id", "subscribe", {"offset": 2, "id": "sign_1abc"}, 400, ["awakeable"]),
+    ("subscribe-long-id", "subscribe", {"offset": 2, "id": f"sign_1{'A' * 39}"}, 400, ["awakeable"]),
+    ("subscribe-other-alphabet", "subscribe", {"offset": 2, "id": f"sign_1{'é' * 38}"}, 400, ["awakeable"]),
+    ("subscribe-line-feed", "subscribe", {"offset": 2, "id": f"sign_1{'A' * 38}\n"}, 400, ["awakeable"]),
+    ("subscribe-id-number", "subscribe", {"offset": 2, "id": 7}, 400, ["subscribe", "id"]),
+    ("subscribe-cancel-nobody", "subscribe", {"offset": 0, "id": "", "cancel": True}, 400, ["awakeable"]),
+    ("stream-no-id", "append", {"messages": [], "stream": {"start": 0}}, 400, ["append", "id"]),
+    ("stream-both", "append", {"messages": [], "stream": {"id": "s", "start": 0, "attempt": "a"}}, 400, ["either"]),
+    ("stream-neither", "append", {"messages": [], "stream": {"id": "s"}}, 400, ["either"]),
+    ("stream-gap", "append", {"messages": [], "stream": {"id": "s", "start": 3}}, 400, ["message 3", "only 0"]),
+    (
+        "stream-unknown",
+        "append",
+        {"messages": [], "stream": {"id": "s", "attempt": "a"}},
+        409,
+        ["'s'", "open the stream anew"],
+    ),
+    ("stream-half", "append", b'{"messages":[],"stream":{"id":"\\ud83d","start":0}}', 400, ["half a surrogate"]),
+    ("stream-digest", "append", {"messages": [], "stream": {"id": "s", "attempt": "a", "last": True}}, 400, ["digest"]),
     ("truncate-negative", "truncate", -1, 400, ["'-1'", "integer of 0 or more"]),
     ("truncate-fraction", "truncate", 1.5, 400, ["'1.5'", "integer of 0 or more"]),
     ("truncate-text", "truncate", "2", 400, ["integer of 0 or more"]),
@@ -118,13 +141,53 @@ async def test_a_bad_call_is_refused_and_the_topic_goes_on(
     ].items()
 
 
+VALUES: list[Any] = [
+    None, True, -1, 0, 1, 3, 2**53, 1.5, 10**30, "", "x", "sign_1", "sign_1" + "A" * 38, "\U0001f600", "a" * 300, [],
+    [1], {}, {"id": "s", "start": 0}, {"id": "s", "attempt": "\U0001f600", "first": True}, [{"data": 1}],
+    [{"data": "\ud83d", "event": "e"}],
+]  # fmt: skip
+FIELDS = {
+    "append": ["messages", "close", "stream"],
+    "pull": ["offset", "limit", "timeout", "subscriber"],
+    "subscribe": ["offset", "id", "subscriber", "cancel"],
+    "truncate": ["count"],
+    "publish": ["x"],
+}
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_no_combination_of_fields_stops_a_topic(
+    restate: RestateServer, strict: Service, topic: str, seed: int
+) -> None:
+    """Right and wrong types, sizes and encodings together: each call ends, and the next publish is there."""
+    assert strict.process is not None
+    chosen = random.Random(seed)
+    for _ in range(25):
+        handler = chosen.choice(list(FIELDS))
+        body: Any = {field: chosen.choice(VALUES) for field in FIELDS[handler] if chosen.random() < 0.8}
+        if handler == "pull":
+            body["timeout"] = chosen.choice([0, 0.01, -1, "x"])
+        if handler in ("truncate", "publish") or chosen.random() < 0.1:
+            body = chosen.choice(VALUES)
+        text = json.dumps(body, ensure_ascii=chosen.random() < 0.5).encode("utf-8", "surrogatepass")
+        async with asyncio.timeout(10):
+            status, answer = await call(restate, topic, handler, text, name="strict")
+        assert status == 200 or 400 <= status < 500, (handler, text, answer)
+        async with asyncio.timeout(10):
+            status, answer = await call(restate, topic, "publish", "after", name="strict")
+        if status == 409:
+            await call(restate, topic, "delete", ..., name="strict")
+        else:
+            assert status == 200, (handler, text, answer)
+
+
 async def test_no_bad_call_is_left_in_restate(restate: RestateServer, strict: Service) -> None:
     """After all of them, no invocation of the object backs off, waits or is paused."""
     assert strict.process is not None
     await call(restate, "left", "publish", b"{", name="strict")
     left = await query(
         restate,
-        "select id, target, status from sys_invocation where target_service_name = 'strict' and status != 'completed'",
+        "select id, target, status from sys_invocation where target_service_name = 'strict' and status not in ('completed', 'scheduled')",
     )
     assert [] == left
 

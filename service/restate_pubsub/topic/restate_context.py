@@ -12,6 +12,7 @@ from restate import ObjectContext, ObjectSharedContext, RunOptions
 from restate.serde import BytesSerde
 
 RAW = BytesSerde()
+SHORTEST_SECONDS = 0.001
 LATE_SECONDS = 2.0
 """A confirmation that takes longer may never come here: Restate may have gone on elsewhere."""
 
@@ -56,7 +57,9 @@ class RestateSharedContext:
         self._ctx.generic_send(self._name, handler, argument, key=self.key, send_delay=wait)
 
     def _delay(self, seconds: float) -> timedelta:
-        return timedelta(seconds=max(seconds + self._clock_offset(), 0.0))
+        # No time before now can be asked for, and none at all means at once. So where this clock is far ahead, a short
+        # wait is too long, by the difference at most; it is never too short.
+        return timedelta(seconds=max(seconds + self._clock_offset(), SHORTEST_SECONDS))
 
 
 class RestateContext(RestateSharedContext):
