@@ -26,12 +26,13 @@ CHART_SETS = {
     "RESTATE_ADMIN_URL": "restate.adminUrl",
     "PUBSUB_RESTATE_IDENTITY_KEYS": "restate.identityKeys",
     "PUBSUB_BIND": "bindHost",
+    "PUBSUB_METRICS_BIND": "bindHost",
 }
 """Settings that other values of the chart decide."""
 
 NUMBER = {"type": "number", "minimum": 0}
 KINDS: dict[str, list[dict[str, Any]]] = {
-    "duration": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)?$"}, NUMBER],
+    "duration": [{"type": "string", "pattern": r"^(\d+(\.\d+)?\s*(ms|s|m|h|d)|0)$"}, {"const": 0}],
     "size": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKmMgG][iI]?)?[bB]?$"}, NUMBER],
     "number": [{"type": "string", "pattern": r"^\d+$"}, {"type": "integer", "minimum": 0}],
     "path": [{"type": "string", "pattern": r"^(/[A-Za-z0-9._~-]+)+$"}],

@@ -75,7 +75,7 @@ def test_the_chart_accepts_the_default_of_every_setting(variable: str) -> None:
         ("boolean", [True, "false"], ["on"]),
         ("one, two or three", ["one", "three"], ["four", 1]),
         ("URL", ["https://a.example.com/keys"], ["a.example.com"]),
-        ("duration", ["1.5s", "10m", 3, "0"], ["soon", True]),
+        ("duration", ["1.5s", "10m", 0, "0"], ["soon", True, 3, "3"]),
         ("something new", ["anything", 1, False], [{}]),
     ],
 )

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from restate_pubsub.access.key_text import is_pem, mistaken_for_secret
 from restate_pubsub.errors import ConfigError
 
 SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -46,13 +47,23 @@ def key_of(text: str, wanted: Sequence[str]) -> VerifyingKey:
     """Read PUBSUB_JWT_KEY: a public key in PEM, or else a shared secret. `wanted` narrows the algorithms, if given.
 
     Raises:
-        ConfigError: a private key, a key that is too weak, or an algorithm that this kind of key does not have.
+        ConfigError: a private key, a key that is too weak, an algorithm that this kind of key does not have, or what
+            looks like something else than a shared secret (`key_text`).
 
     """
-    if "-----BEGIN" not in text:
+    if not is_pem(text):
+        if looks_like := mistaken_for_secret(text):
+            msg = f"PUBSUB_JWT_KEY=…: {looks_like}"
+            raise ConfigError(msg)
         return _secret(text.encode(), wanted)
     if "PRIVATE KEY" in text:
-        msg = "PUBSUB_JWT_KEY=…: is a private key; readers only verify: give the public half (BEGIN PUBLIC KEY)"
+        msg = (
+            "PUBSUB_JWT_KEY=…: is a private key; readers only verify: give the public half "
+            "(`openssl pkey -pubout -in FILE`)"
+        )
+        raise ConfigError(msg)
+    if "CERTIFICATE" in text:
+        msg = "PUBSUB_JWT_KEY=…: is a certificate: give its public key (`openssl x509 -noout -pubkey -in FILE`)"
         raise ConfigError(msg)
     try:
         # An environment variable often carries its line feeds escaped.
@@ -72,7 +83,7 @@ def _secret(secret: bytes, wanted: Sequence[str]) -> VerifyingKey:
         short = next(name for name in allowed if name not in fitting)
         msg = (
             f"PUBSUB_JWT_KEY=…: the shared secret has {len(secret)} bytes, {short} needs {SECRET_BYTES[short]}: "
-            "make one with `openssl rand -base64 64`"
+            "make one with `openssl rand -base64 48`"
         )
         raise ConfigError(msg)
     return VerifyingKey(secret, fitting)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 
 from restate_pubsub.client.pubsub_client import PubsubClient, create_pubsub_client
 from restate_pubsub.client.token_stream import TokenStream
@@ -26,8 +25,6 @@ from restate_pubsub.settings.fields import Settings
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 MAX_LINE_BYTES = 32 * 1024 * 1024
-
-log = structlog.stdlib.get_logger(__name__)
 
 
 class _Command(click.Command):
@@ -103,13 +100,7 @@ def serve() -> None:
 
     settings = _settings()
     configure(settings)
-    _warn_of_unknown()
     _run(_serve(settings))
-
-
-def _warn_of_unknown() -> None:
-    for name in settings_module.unknown(os.environ):
-        log.warning("no setting has this name; `restate-pubsub settings` lists them", variable=name)
 
 
 async def _serve(settings: Settings) -> None:
@@ -184,7 +175,6 @@ def dev(base_dir: str) -> None:
 
     settings = _settings()
     configure(settings)
-    _warn_of_unknown()
     _run(_dev(settings, Path(base_dir)))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,8 +21,13 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from restate_pubsub.errors import ConfigError
+from restate_pubsub.protocol.urls import redacted_url
+from restate_pubsub.settings import environment
 from restate_pubsub.settings.types import (
+    BearerToken,
+    Bind,
     Binds,
+    Claim,
     Cookie,
     IdentityKeys,
     ObjectName,
@@ -57,7 +63,7 @@ class Settings(BaseModel):
     admin_url: Url = _field(
         "RESTATE_ADMIN_URL", "http://localhost:9070", "Restate", "URL", "Restate's admin API, for `register`"
     )
-    auth_token: SecretStr | None = _field(
+    auth_token: BearerToken | None = _field(
         "RESTATE_AUTH_TOKEN", None, "Restate", "secret", "Bearer token for both (Restate Cloud)"
     )
     object_name: ObjectName = _field(
@@ -87,6 +93,13 @@ class Settings(BaseModel):
         "Listen addresses, comma-separated. One with another port than the first is internal: it serves everything, "
         "and the first then only the streams and /health",
         min_length=1,
+    )
+    metrics_bind: Bind | None = _field(
+        "PUBSUB_METRICS_BIND",
+        None,
+        "Serving",
+        "address",
+        "A further listen address that serves /metrics and /health alone, for whoever scrapes and may not invoke",
     )
     restate_path: Path = _field(
         "PUBSUB_RESTATE_PATH", "/restate", "Serving", "path", "Where the Restate endpoint is mounted"
@@ -125,7 +138,6 @@ class Settings(BaseModel):
         "secret",
         "Readers and writers of the streams need a token that this key verifies: a shared secret (HS*, at least 32 "
         "bytes) or a public key in PEM (RS*, PS*, ES*, EdDSA)",
-        min_length=1,
     )
     jwks_url: Url | None = _field(
         "PUBSUB_JWKS_URL", None, "Access", "URL", "The same with public keys from this URL, kept and renewed; use https"
@@ -146,6 +158,13 @@ class Settings(BaseModel):
     )
     jwt_issuer: Strings = _field(
         "PUBSUB_JWT_ISSUER", (), "Access", "list", "A token must come from one of these (`iss`), if set"
+    )
+    jwt_claim: Claim = _field(
+        "PUBSUB_JWT_CLAIM",
+        "pubsub",
+        "Access",
+        "name",
+        "The claim that says what a token permits; a name, a URL, or names joined by dots for a claim inside others",
     )
     jwt_leeway: Seconds = _field(
         "PUBSUB_JWT_LEEWAY",
@@ -175,8 +194,8 @@ class Settings(BaseModel):
         (),
         "Access",
         "list",
-        "Origins whose pages may read and publish: https://app.example.org, or https://*.example.org or * without "
-        "cookies",
+        "Origins whose pages may read and publish: https://app.example.org, capacitor://localhost, or "
+        "https://*.example.org or * without cookies",
     )
     trusted_proxies: int = _field(
         "PUBSUB_TRUSTED_PROXIES",
@@ -288,6 +307,39 @@ class Settings(BaseModel):
         "Publishes a second of one client address through the HTTP door (requests, not messages); twice that at once",
         ge=1,
     )
+    message_rate_per_client: int = _field(
+        "PUBSUB_MESSAGE_RATE_PER_CLIENT",
+        10_000,
+        "Limits",
+        "number",
+        "Messages a second that one client address publishes through the HTTP door; a body under way waits, a new "
+        "request is refused",
+        ge=1,
+    )
+    byte_rate_per_client: Size = _field(
+        "PUBSUB_BYTE_RATE_PER_CLIENT",
+        16 * 1024**2,
+        "Limits",
+        "size",
+        "The same in bytes a second",
+        ge=1024,
+    )
+    request_max_bytes: Size = _field(
+        "PUBSUB_REQUEST_MAX_BYTES",
+        1024**3,
+        "Limits",
+        "size",
+        "Most bytes of one request that publishes many messages; the rest goes into a new request",
+        ge=2,
+    )
+    request_max_age: Seconds = _field(
+        "PUBSUB_REQUEST_MAX_AGE",
+        86400.0,
+        "Limits",
+        "duration",
+        "How long one such request may go on",
+        ge=1,
+    )
     pull_timeout: Seconds = _field(
         "PUBSUB_PULL_TIMEOUT",
         30.0,
@@ -365,6 +417,14 @@ class Settings(BaseModel):
         if self.restate_path == self.sse_path:
             msg = f"PUBSUB_SSE_PATH={self.sse_path}: is PUBSUB_RESTATE_PATH too; give each its own path"
             raise ValueError(msg)
+        if self.auth_token is not None:
+            for variable, url in {"RESTATE_INGRESS_URL": self.ingress_url, "RESTATE_ADMIN_URL": self.admin_url}.items():
+                if urlsplit(url).username is not None:
+                    msg = (
+                        f"{variable}={redacted_url(url)}: has a user and a password, and RESTATE_AUTH_TOKEN is set: "
+                        "a request carries only one of them; remove the other"
+                    )
+                    raise ValueError(msg)
         if self.rings_max_bytes < self.ring_bytes:
             msg = (
                 f"PUBSUB_RINGS_MAX_BYTES={format_size(self.rings_max_bytes)}: is less than "
@@ -384,15 +444,20 @@ def load(environ: Mapping[str, str]) -> Settings:
     """Read the settings from `environ`; a variable that is empty counts as not set.
 
     Raises:
-        ConfigError: one line for each bad variable, with its value and what is allowed.
+        ConfigError: one line for each bad variable, with its value and what is allowed, and for each `PUBSUB_*`
+            variable that is none: a lock that is misspelt would leave the door open.
 
     """
+    environ = environment.with_secret_files(environ, secrets())
+    lines = [environment.no_such_setting(name, [*variables(), *secret_files()]) for name in unknown(environ)]
     given = {name: environ[name] for name in variables() if environ.get(name)}
     try:
-        return Settings.model_validate(given)
+        settings = Settings.model_validate(given)
     except ValidationError as error:
-        lines = (_line(dict(problem), given) for problem in error.errors())
-        raise ConfigError("\n".join(lines)) from None
+        lines = [*(_line(dict(problem), given) for problem in error.errors()), *lines]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return settings
 
 
 _ARTICLES = {"number": "a whole number"}
@@ -403,8 +468,9 @@ def _line(problem: dict[str, Any], given: Mapping[str, str]) -> str:
     if not problem["loc"]:
         return str(message)
     variable = str(problem["loc"][0])
-    shown = "…" if is_secret(variables()[variable]) else repr(given.get(variable, ""))
     field = variables()[variable]
+    value = given.get(variable, "")
+    shown = "…" if is_secret(field) else repr(redacted_url(value) if kind(field) == "URL" else value)
     if problem["type"] in ("greater_than_equal", "less_than_equal"):
         message = f"out of range: use {rule(field)}"
     elif problem["type"].startswith(("int_", "bool_", "literal_")):
@@ -417,9 +483,19 @@ def variables() -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in Settings.model_fields.items()}
 
 
+def secrets() -> list[str]:
+    """Return the settings whose values must not be shown; each may be given by a file as well."""
+    return [variable for variable, field in variables().items() if is_secret(field)]
+
+
+def secret_files() -> list[str]:
+    """Return the variables that name a secret's file."""
+    return [variable + environment.FILE for variable in secrets()]
+
+
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """Return the `PUBSUB_*` variables that no setting reads: most often a typing error."""
-    return sorted(name for name in environ if name.startswith("PUBSUB_") and name not in variables())
+    return environment.unknown(environ, {*variables(), *secret_files()})
 
 
 def is_secret(field: FieldInfo) -> bool:

@@ -16,7 +16,9 @@ def markdown(fields: Mapping[str, FieldInfo]) -> str:
         "",
         "Every setting is an environment variable; one that is empty counts as not set. Durations are a number with",
         "`ms`, `s`, `m`, `h` or `d`, sizes a number with `B`, `KiB`, `MiB` or `GiB`. `restate-pubsub settings` prints",
-        "them too; a value that is not allowed ends the start with one line that names it.",
+        "them too; a value that is not allowed, or a `PUBSUB_*` variable that is no setting, ends the start with one",
+        "line that names it. A secret may be in a file instead, named by the same variable with `_FILE` at its end:",
+        "line ends at the file's end do not count.",
     ]
     heading = ""
     for variable, field in fields.items():
@@ -24,10 +26,15 @@ def markdown(fields: Mapping[str, FieldInfo]) -> str:
             heading = settings.group(field)
             lines += ["", f"## {heading}", "", "| variable | default | what for | allowed |", "|---|---|---|---|"]
         default = settings.shown(field, field.default)
-        allowed = ", ".join(part for part in (settings.kind(field), settings.rule(field)) if part)
+        allowed = _allowed(variable, field)
         cells = (f"`{variable}`", f"`{default}`" if default else "none", field.description or "", allowed)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _allowed(variable: str, field: FieldInfo) -> str:
+    file = f"or in a file: {variable}_FILE" if settings.is_secret(field) else ""
+    return ", ".join(part for part in (settings.kind(field), settings.rule(field), file) if part)
 
 
 def environment_file(fields: Mapping[str, FieldInfo]) -> str:
@@ -39,6 +46,8 @@ def environment_file(fields: Mapping[str, FieldInfo]) -> str:
             heading = settings.group(field)
             lines += ["", f"# {heading}"]
         lines += [f"# {field.description}", f"#{variable}={settings.shown(field, field.default)}"]
+        if settings.is_secret(field):
+            lines.append(f"#{variable}_FILE=")
     return "\n".join([*lines, ""])
 
 
@@ -50,7 +59,7 @@ def table(fields: Mapping[str, FieldInfo]) -> str:
         if settings.group(field) != heading:
             heading = settings.group(field)
             lines += [heading, "-" * len(heading), ""]
-        about = ", ".join(part for part in (settings.kind(field), settings.rule(field)) if part)
+        about = _allowed(variable, field)
         default = settings.shown(field, field.default)
         lines += [f"{variable}={default}" if default else variable, f"    {field.description} ({about})", ""]
     return "\n".join(lines)
