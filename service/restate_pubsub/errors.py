@@ -6,6 +6,7 @@ PubsubError
 │   └── InvalidTopic        400  empty, too long, or not UTF-8
 ├── Unauthorized            401  no token, or one that is not valid
 ├── Forbidden               403  the token does not permit it, or a cookie alone would
+│   └── ClaimMissing        403  the token has no claim that says what it permits
 ├── NotEnabled              405  a door that is closed by a setting
 ├── UnsupportedType         415  a body that is neither JSON nor NDJSON
 ├── TooLarge                413  a message or a batch over its limit
@@ -19,6 +20,7 @@ PubsubError
 │   ├── TooMany             429  one client's
 │   └── Busy                503  the process's, or a topic's
 ├── Unavailable             503  Restate or the object cannot be reached; trying again may help
+│   └── KeysUnavailable     503  the keys that verify tokens cannot be fetched
 └── ConfigError                  a setting that cannot work (exit code 2)
 """
 
@@ -74,9 +76,10 @@ class Unauthorized(PubsubError):
     status = 401
     code = "unauthorized"
 
-    def __init__(self, message: str | None = None, *, invalid: bool = False) -> None:
-        """`invalid`: there was a token, and it is not good (RFC 6750, section 3.1)."""
+    def __init__(self, message: str | None = None, *, invalid: bool = False, setting: str | None = None) -> None:
+        """`invalid`: there was a token, and it is not good (RFC 6750, section 3.1). `setting` decided it."""
         self.invalid = invalid
+        self.setting = setting
         super().__init__(message)
 
 
@@ -85,6 +88,26 @@ class Forbidden(PubsubError):
 
     status = 403
     code = "forbidden"
+
+    def __init__(self, message: str | None = None, *, setting: str | None = None) -> None:
+        """`setting` is the one that decided it, if one did."""
+        self.setting = setting
+        super().__init__(message)
+
+
+class ClaimMissing(Forbidden):
+    """The token has no claim that says what it permits."""
+
+    code = "claim-missing"
+
+    @classmethod
+    def named(cls, claim: str) -> ClaimMissing:
+        """Name the claim."""
+        return cls(
+            f"The token is valid, but has no claim {claim!r}, which says what it permits: "
+            'its issuer must add it, as {"subscribe": [topic…]}',
+            setting="PUBSUB_JWT_CLAIM",
+        )
 
 
 class NotEnabled(PubsubError):
@@ -218,6 +241,12 @@ class Unavailable(PubsubError):
 
     status = 503
     code = "restate-unavailable"
+
+
+class KeysUnavailable(Unavailable):
+    """The keys that verify tokens cannot be fetched at the moment: try again."""
+
+    code = "token-keys-unavailable"
 
 
 class ConfigError(PubsubError):

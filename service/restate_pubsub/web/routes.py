@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from restate_pubsub.access.admission import Admission
 from restate_pubsub.access.client_address import client_of
-from restate_pubsub.access.tokens import Action, Guard, check
+from restate_pubsub.access.grants import Action
+from restate_pubsub.access.tokens import Guard, check
 from restate_pubsub.errors import InvalidRequest, NotEnabled, OffsetGone, PubsubError, StreamFailed, Unavailable
 from restate_pubsub.fanout.hub import Hub, Reader, Start
 from restate_pubsub.protocol.limits import Limits
