@@ -68,15 +68,15 @@ def key_of(text: str, wanted: Sequence[str]) -> VerifyingKey:
     try:
         # An environment variable often carries its line feeds escaped.
         key = load_pem_public_key(text.replace("\\n", "\n").encode())
-        kind, possible = _kind(key)
+        kind, possible = kind_of(key)
     except (ValueError, UnsupportedAlgorithm) as error:
         msg = f"PUBSUB_JWT_KEY=…: not a public key that can be used: {str(error) or 'not PEM'}"
         raise ConfigError(msg) from None
-    return VerifyingKey(key, _narrowed(kind, possible, wanted), None)  # type: ignore[arg-type]  # _kind has checked it
+    return VerifyingKey(key, narrowed(kind, possible, wanted), None)  # type: ignore[arg-type]  # kind_of has checked it
 
 
 def _secret(secret: bytes, wanted: Sequence[str]) -> VerifyingKey:
-    allowed = _narrowed("a shared secret", tuple(SECRET_BYTES), wanted)
+    allowed = narrowed("a shared secret", tuple(SECRET_BYTES), wanted)
     fitting = tuple(name for name in allowed if len(secret) >= SECRET_BYTES[name])
     # Without a wish, the secret gets what it is long enough for; a wish is refused rather than passed over.
     if not fitting or (wanted and fitting != allowed):
@@ -89,7 +89,8 @@ def _secret(secret: bytes, wanted: Sequence[str]) -> VerifyingKey:
     return VerifyingKey(secret, fitting)
 
 
-def _narrowed(kind: str, possible: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def narrowed(kind: str, possible: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the possible algorithms that are wanted, all if none is. Raises ConfigError for any other."""
     for name in wanted:
         if name not in possible:
             msg = f"PUBSUB_JWT_ALGORITHMS={','.join(wanted)}: {name} is not for {kind}; it allows {', '.join(possible)}"
@@ -97,7 +98,7 @@ def _narrowed(kind: str, possible: Sequence[str], wanted: Sequence[str]) -> tupl
     return tuple(wanted) or tuple(possible)
 
 
-def _kind(key: object) -> tuple[str, tuple[str, ...]]:
+def kind_of(key: object) -> tuple[str, tuple[str, ...]]:
     """Name the kind of a public key, and what it may verify. Raises ValueError if it is none of ours, or weak."""
     if isinstance(key, RSAPublicKey):
         if key.key_size < RSA_BITS:
@@ -149,7 +150,7 @@ def _key_of_jwk(entry: Mapping[str, Any], wanted: Collection[str]) -> VerifyingK
         return None
     try:
         key = _READERS[kind](json.dumps(entry))
-        _, possible = _kind(key)
+        _, possible = kind_of(key)
     except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
         return None
     allowed = tuple(name for name in possible if alg in (None, name) and (not wanted or name in wanted))
