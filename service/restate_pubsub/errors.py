@@ -10,6 +10,7 @@ PubsubError
 ├── NotEnabled              405  a door that is closed by a setting
 ├── UnsupportedType         415  a body that is neither JSON nor NDJSON
 ├── TooLarge                413  a message or a batch over its limit
+│   └── RequestTooLong      413  a request that publishes for too long, or too much
 ├── TopicClosed             409  a write to a closed topic
 ├── StreamReplaced          409  a batch of an attempt that a later one has replaced
 ├── StreamFailed                 a token stream ended early; says how far it got
@@ -43,6 +44,11 @@ class PubsubError(Exception):
 
     def __str__(self) -> str:
         """Return the message."""
+        return self.message
+
+    @property
+    def public(self) -> str:
+        """The message for strangers: without what lies behind this service."""
         return self.message
 
     @property
@@ -131,6 +137,17 @@ class TooLarge(PubsubError):
     code = "too-large"
 
 
+class RequestTooLong(TooLarge):
+    """One request has brought as much, or gone on for as long, as one may."""
+
+    code = "request-too-long"
+
+    @classmethod
+    def after(cls, what: str) -> RequestTooLong:
+        """Say what the request has or did."""
+        return cls(f"The request {what}, which is the most allowed: send the rest in a new one")
+
+
 class TopicClosed(PubsubError):
     """The topic is closed."""
 
@@ -175,7 +192,13 @@ class StreamFailed(PubsubError):
         there = f"{acknowledged} of {written} messages are there"
         if next_offset is not None:
             there += f", up to offset {next_offset}"
-        super().__init__(f"The stream to topic {topic!r} failed: {there}: {cause}")
+        self._what = f"The stream to topic {topic!r} failed: {there}"
+        super().__init__(f"{self._what}: {cause}")
+
+    @property
+    def public(self) -> str:
+        """The same without what the cause keeps to itself."""
+        return f"{self._what}: {self.cause.public}"
 
 
 class OffsetGone(PubsubError):
@@ -206,10 +229,16 @@ class CallFailed(PubsubError):
 
     code = "call-failed"
 
-    def __init__(self, message: str, status: int) -> None:
-        """`status` is the handler's own."""
+    def __init__(self, message: str, status: int, *, public: str | None = None) -> None:
+        """`status` is the handler's own; `public` is what strangers are told instead of the message."""
         super().__init__(message)
         self.status = status
+        self._public = public
+
+    @property
+    def public(self) -> str:
+        """The handler's words, unless it was not the handler that spoke."""
+        return self._public or self.message
 
 
 class OverLimit(PubsubError):
@@ -237,10 +266,20 @@ class Busy(OverLimit):
 
 
 class Unavailable(PubsubError):
-    """Restate cannot be reached; trying again may help."""
+    """Restate cannot be reached at the moment: try again."""
 
     status = 503
     code = "restate-unavailable"
+
+    def __init__(self, message: str | None = None, *, public: str | None = None) -> None:
+        """`public` is what strangers are told; by default only that, as the message names addresses behind us."""
+        super().__init__(message)
+        self._public = public or type(self).__doc__ or ""
+
+    @property
+    def public(self) -> str:
+        """No address."""
+        return self._public
 
 
 class KeysUnavailable(Unavailable):

@@ -26,6 +26,7 @@ from restate_pubsub.errors import (
     TopicClosed,
     Unavailable,
 )
+from restate_pubsub.protocol.urls import redacted, redacted_url
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,6 +66,7 @@ class Ingress:
         """`url` is the ingress, `name` the object, `token` a bearer token (Restate Cloud)."""
         self.url = url.rstrip("/")
         self.name = name
+        self._shown = redacted_url(self.url)
         self._token = token
         self._session: aiohttp.ClientSession | None = None
 
@@ -100,12 +102,12 @@ class Ingress:
         """
         status, _, body = await self._request("GET", URL(f"{self.url}/restate/health"), ANSWER_SECONDS)
         if status != 200:
-            msg = f"Restate at {self.url} answered {status}: {_text(body)}"
+            msg = f"Restate at {self._shown} answered {status}: {_text(body)}"
             raise Unavailable(msg)
         try:
             return list(msgspec.json.decode(body, type=dict[str, Any]).get("services", []))
         except msgspec.DecodeError:
-            msg = f"What answers at {self.url} is not Restate's ingress: set RESTATE_INGRESS_URL"
+            msg = f"What answers at {self._shown} is not Restate's ingress: set RESTATE_INGRESS_URL"
             raise Unavailable(msg) from None
 
     async def call(
@@ -149,10 +151,10 @@ class Ingress:
             ) as response:
                 return response.status, response.headers, await response.read()
         except TimeoutError:
-            msg = f"Restate at {self.url} did not answer within {seconds:g} s"
+            msg = f"Restate at {self._shown} did not answer within {seconds:g} s"
             raise Unavailable(msg) from None
         except (aiohttp.ClientError, OSError) as error:
-            msg = f"Restate at {self.url} cannot be reached: {error or type(error).__name__}"
+            msg = f"Restate at {self._shown} cannot be reached: {redacted(str(error)) or type(error).__name__}"
             raise Unavailable(msg) from None
 
 
@@ -184,7 +186,8 @@ def _from_ingress(status: int, message: str, name: str) -> PubsubError:
     if status >= 500 or status == 429:
         return Unavailable(f"Restate's ingress answered {status}: {message}")
     if status in (401, 403):
-        return CallFailed(f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})", status)
+        msg = f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})"
+        return CallFailed(msg, status, public="Restate refused the call")
     return _from_handler(status, message)
 
 

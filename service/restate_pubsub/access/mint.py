@@ -52,7 +52,8 @@ def mint_token(
     chose cannot open more: `subscribe=[f"room/{user}"]` is one room, also for a user named `*`.
 
     `key` is the shared secret of PUBSUB_JWT_KEY, or a private key in PEM whose public half the service knows. `kid`
-    names it where the service has a JWKS. `algorithm` is the first that the key's kind allows (HS256, RS256, …). `claim` is PUBSUB_JWT_CLAIM; a dotted name is one claim here.
+    names it where the service has a JWKS. `algorithm` is the first that the key's kind allows (HS256, RS256, …).
+    `claim` is PUBSUB_JWT_CLAIM; a dotted name is one claim here.
 
     Raises:
         ConfigError: a key that the service would not take.

@@ -20,6 +20,7 @@ from restate_pubsub.errors import ConfigError, InvalidRequest, OffsetGone, Pubsu
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.protocol.names import check_event
+from restate_pubsub.protocol.urls import redacted
 from restate_pubsub.settings import fields as settings_module
 from restate_pubsub.settings.fields import Settings
 
@@ -34,10 +35,10 @@ class _Command(click.Command):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {redacted(str(error))}", err=True)
             ctx.exit(WRONG)
         except (PubsubError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {redacted(str(error))}", err=True)
             ctx.exit(FAILED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -107,7 +108,7 @@ async def _serve(settings: Settings) -> None:
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
     from restate_pubsub.server.serving import listen, serve  # noqa: PLC0415
 
-    sockets = listen(settings.bind, send_timeout=settings.send_timeout)
+    sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     await serve(create_service(settings), settings, sockets)
 
 
@@ -156,7 +157,7 @@ async def _register(settings: Settings, url: str, *, force: bool, wait: float, m
     from restate_pubsub.commands.registration import Registrar  # noqa: PLC0415
 
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
-    registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(line, err=True))
+    registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(redacted(line), err=True))
     done = await registrar.register(url, settings.object_name, force=force, wait=wait, manifest=manifest)
     click.echo(
         f"{done.change}: object {done.name} (revision {done.revision}) at {done.url}, deployment {done.deployment}"
@@ -185,7 +186,7 @@ async def _dev(settings: Settings, base_dir: Path) -> None:
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
     from restate_pubsub.server.serving import listen, serve  # noqa: PLC0415
 
-    sockets = listen(settings.bind, send_timeout=settings.send_timeout)
+    sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
     restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin)
     click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)

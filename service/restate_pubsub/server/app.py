@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,10 @@ from starlette.routing import Mount, Route
 
 from restate_pubsub.access.admission import Admission, Quota
 from restate_pubsub.access.jwks import KeySet
+from restate_pubsub.access.refusal_log import RefusalLog
 from restate_pubsub.access.tokens import guard_from, keys_from
 from restate_pubsub.client.pubsub_client import PubsubClient, RetryPolicy
+from restate_pubsub.errors import PubsubError
 from restate_pubsub.fanout.feed import FeedOptions
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.restate_source import RestateSource
@@ -93,6 +95,8 @@ def quota_of(settings: Settings) -> Quota:
         stream_rate=settings.stream_rate,
         stream_rate_per_client=settings.stream_rate_per_client,
         publish_rate_per_client=settings.publish_rate_per_client,
+        message_rate_per_client=settings.message_rate_per_client,
+        byte_rate_per_client=settings.byte_rate_per_client,
     )
 
 
@@ -120,7 +124,8 @@ def create_service(settings: Settings) -> Service:
     publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
     door = Door(publisher, limits) if settings.publish_enabled else None
     origins = Origins(settings.cors_origins)
-    keys = keys_from(settings)
+    refusals = RefusalLog()
+    keys = keys_from(settings, lambda worked: metrics.keys_fetched(worked=worked))
     routes = Routes(
         settings,
         hub=hub,
@@ -128,12 +133,16 @@ def create_service(settings: Settings) -> Service:
         metrics=metrics,
         limits=limits,
         door=door,
-        guard=None if keys is None else guard_from(settings, keys, origins.exact),
+        guard=None if keys is None else guard_from(settings, keys, origins.exact, _token_refused(refusals)),
         admission=Admission(quota_of(settings)),
     )
-    middleware = []
-    if origins:
-        middleware.append(Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=metrics.refused))
+
+    def origin_refused(origin: str, preflight: bool) -> None:  # noqa: FBT001 - a callback's second argument
+        if preflight:
+            metrics.refused("origin-not-allowed")
+        refusals.note("a page of an origin that is not allowed", origin[:200], "PUBSUB_CORS_ORIGINS")
+
+    middleware = [Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused)]
 
     console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
 
@@ -172,6 +181,15 @@ def create_service(settings: Settings) -> Service:
     return Service(app, hub, health)
 
 
+def _token_refused(refusals: RefusalLog) -> Callable[[PubsubError], None]:
+    def note(error: PubsubError) -> None:
+        setting = getattr(error, "setting", None)
+        if setting is not None:
+            refusals.note("a token was refused", error.message, setting)
+
+    return note
+
+
 class _AnyText(Convertor[str]):
     """Takes what Starlette's `path` takes, and line feeds: a topic may be any text."""
 
@@ -190,9 +208,9 @@ register_url_convertor("any", _AnyText())
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
-    return problem(404, "not-found", f"There is nothing at {request.url.path!r}")
+    return problem(404, "not-found", f"There is nothing at {request.scope['path']!r}")
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
     allow = getattr(error, "headers", None)
-    return problem(405, "method-not-allowed", f"{request.method} is not possible at {request.url.path!r}", allow)
+    return problem(405, "method-not-allowed", f"{request.method} is not possible at {request.scope['path']!r}", allow)

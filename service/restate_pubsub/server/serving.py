@@ -126,16 +126,23 @@ async def serve(
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
 
+    metrics = addresses.pop() if settings.metrics_bind is not None else None
     public = public_ports([port for _, port in addresses])
-    internal = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    further = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    if metrics is not None:
+        further["metrics"] = [f"{metrics[0]}:{metrics[1]}"]
     log.info(
         "serving",
         addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
-        **internal,
+        **further,
     )
-    app = ThrowAway(
-        PublicPaths(service.app, public_ports=public, sse_path=settings.sse_path), restate_path=settings.restate_path
+    paths = PublicPaths(
+        service.app,
+        public_ports=public,
+        sse_path=settings.sse_path,
+        metrics_port=None if metrics is None else metrics[1],
     )
+    app = ThrowAway(paths, restate_path=settings.restate_path)
     others = asyncio.all_tasks()
     serving = asyncio.create_task(
         hypercorn_serve(app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]

@@ -406,8 +406,13 @@ class Settings(BaseModel):
         "`auto` is `console` on a terminal and `json` elsewhere",
     )
 
+    @property
+    def listens(self) -> tuple[str, ...]:
+        """Every address to listen on; that of the metrics, if there is one, is the last."""
+        return self.bind if self.metrics_bind is None else (*self.bind, self.metrics_bind)
+
     @model_validator(mode="after")
-    def _fits(self) -> Settings:
+    def _paths_fit(self) -> Settings:
         mounts = {"PUBSUB_RESTATE_PATH": self.restate_path, "PUBSUB_SSE_PATH": self.sse_path}
         for variable, path in mounts.items():
             for other in (*(set(mounts.values()) - {path}), "/metrics", "/health", "/console"):
@@ -417,6 +422,15 @@ class Settings(BaseModel):
         if self.restate_path == self.sse_path:
             msg = f"PUBSUB_SSE_PATH={self.sse_path}: is PUBSUB_RESTATE_PATH too; give each its own path"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _addresses_fit(self) -> Settings:
+        if self.metrics_bind is not None:
+            port = self.metrics_bind.rpartition(":")[2]
+            if port != "0" and port in {bind.rpartition(":")[2] for bind in self.bind}:
+                msg = f"PUBSUB_METRICS_BIND={self.metrics_bind}: has a port of PUBSUB_BIND; give it one of its own"
+                raise ValueError(msg)
         if self.auth_token is not None:
             for variable, url in {"RESTATE_INGRESS_URL": self.ingress_url, "RESTATE_ADMIN_URL": self.admin_url}.items():
                 if urlsplit(url).username is not None:
@@ -425,6 +439,10 @@ class Settings(BaseModel):
                         "a request carries only one of them; remove the other"
                     )
                     raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Settings:
         if self.rings_max_bytes < self.ring_bytes:
             msg = (
                 f"PUBSUB_RINGS_MAX_BYTES={format_size(self.rings_max_bytes)}: is less than "

@@ -15,7 +15,15 @@ from starlette.responses import JSONResponse, Response
 
 from restate_pubsub.client.pubsub_client import MAX_KEY_LENGTH
 from restate_pubsub.client.token_stream import TokenStream
-from restate_pubsub.errors import InvalidRequest, PubsubError, StreamFailed, TooLarge, UnsupportedType
+from restate_pubsub.errors import (
+    InvalidRequest,
+    PubsubError,
+    RequestTooLong,
+    StreamFailed,
+    TooLarge,
+    Unauthorized,
+    UnsupportedType,
+)
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
@@ -23,23 +31,32 @@ from restate_pubsub.web.requests import flag_of
 
 if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import PubsubClient
+    from restate_pubsub.web.upload import Upload
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
-class LineFailed(PubsubError):
-    """A line of the body was refused; what came before it stands."""
+class PartlyPublished(PubsubError):
+    """A body was refused while it was under way; what came before stands."""
 
-    def __init__(self, line: int, stream: TokenStream, cause: PubsubError) -> None:
-        """`line` counts from 1; `stream` is flushed."""
-        self.line = line
+    def __init__(self, where: str, stream: TokenStream, cause: PubsubError) -> None:
+        """`where` the body is that the cause is about; `stream` is flushed."""
+        self.cause = cause
         self.next_offset = stream.next_offset
         self.acknowledged = stream.acknowledged
         self.status, self.code = cause.status, cause.code
-        before = "nothing before it was published"
+        self._where = where
+        self._before = "nothing before it was published"
         if stream.next_offset is not None:
-            before = f"the {stream.acknowledged} messages before it are published, up to offset {stream.next_offset}"
-        super().__init__(f"Line {line}: {cause}; {before}")
+            self._before = (
+                f"the {stream.acknowledged} messages before it are published, up to offset {stream.next_offset}"
+            )
+        super().__init__(f"{where}: {cause}; {self._before}")
+
+    @property
+    def public(self) -> str:
+        """The same without what the cause keeps to itself."""
+        return f"{self._where}: {self.cause.public}; {self._before}"
 
 
 class Door:
@@ -50,11 +67,11 @@ class Door:
         self._client = client
         self._limits = limits
 
-    async def publish(self, request: Request, topic: str) -> Response:
+    async def publish(self, request: Request, topic: str, upload: Upload) -> Response:
         """`POST {path}/{topic}`: one JSON message, or one a line.
 
         Raises:
-            PubsubError: refused; LineFailed or StreamFailed where a part of it was published.
+            PubsubError: refused; PartlyPublished or StreamFailed where a part of it was published.
 
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -64,9 +81,9 @@ class Door:
             msg = f"Idempotency-Key has {len(key)} characters; use 1 to {MAX_KEY_LENGTH}"
             raise InvalidRequest(msg)
         if kind == JSON:
-            return await self._one(request, topic, key, close=close)
+            return await self._one(request, topic, upload, key, close=close)
         if kind == NDJSON:
-            return await self._many(request, topic, key, close=close)
+            return await self._many(request, topic, upload, key, close=close)
         msg = f"Content-Type {kind[:80]!r} is not one of {JSON} (one message) and {NDJSON} (one message a line)"
         raise UnsupportedType(msg)
 
@@ -75,43 +92,51 @@ class Door:
         await self._client.delete(topic)
         return Response(status_code=204)
 
-    async def _one(self, request: Request, topic: str, key: str | None, *, close: bool) -> Response:
+    async def _one(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._limits.message_bytes:
-                msg = f"The message has more than {self._limits.message_bytes} bytes, which is the most allowed"
-                raise TooLarge(msg)
+        async with upload.in_time():
+            async for chunk in request.stream():
+                body += chunk
+                upload.meter.take(size=len(chunk))
+                if len(body) > self._limits.message_bytes:
+                    msg = f"The message has more than {self._limits.message_bytes} bytes, which is the most allowed"
+                    raise TooLarge(msg)
+        upload.meter.take(messages=1)
         message = Message(compact(body, self._limits.message_bytes))
         done = await self._client.append_encoded(topic, [message], close=close, idempotency_key=key)
         return JSONResponse({"offset": done.offset, "nextOffset": done.next_offset, "count": 1})
 
-    async def _many(self, request: Request, topic: str, key: str | None, *, close: bool) -> Response:
+    async def _many(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
         stream = TokenStream(self._client, topic, self._limits, stream_id=key, resume=key is not None, close=close)
-        broken: tuple[int, PubsubError] | None = None
+        broken: tuple[str, PubsubError] | None = None
         number = 0
         async with stream:
             try:
-                async for line in _lines(request, self._limits.message_bytes):
-                    number += 1
-                    if line.strip():
-                        await stream.write_encoded(line)
+                async with upload.in_time():
+                    async for line in _lines(upload.chunks(request.stream()), self._limits.message_bytes):
+                        number += 1
+                        if line.strip():
+                            await stream.write_encoded(line)
+                            upload.meter.take(messages=1)
             except StreamFailed:
                 raise
+            except (Unauthorized, RequestTooLong) as error:
+                broken = (f"After line {number}", error)
+                stream.keep_open()
             except PubsubError as error:
-                broken = (number, error)
+                broken = (f"Line {number}", error)
                 stream.keep_open()
             except ClientDisconnect:
                 stream.keep_open()  # what came in whole lines is published; nobody waits for the answer
         if broken is not None:
-            raise LineFailed(broken[0], stream, broken[1])
+            raise PartlyPublished(broken[0], stream, broken[1])
         return JSONResponse({"offset": stream.offset, "nextOffset": stream.next_offset, "count": stream.acknowledged})
 
 
-async def _lines(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _lines(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
     """Yield the body's lines as they come; the last may lack its line feed."""
     rest = bytearray()
-    async for chunk in request.stream():
+    async for chunk in body:
         *whole, last = chunk.split(b"\n")
         for line in whole:
             yield bytes(rest) + line

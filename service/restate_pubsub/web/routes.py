@@ -22,9 +22,10 @@ from restate_pubsub.fanout.hub import Hub, Reader, Start
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.web.middleware.public_port import is_public
 from restate_pubsub.web.problems import problem_of
-from restate_pubsub.web.publishing import Door, LineFailed
+from restate_pubsub.web.publishing import Door, PartlyPublished
 from restate_pubsub.web.requests import flag_of, start_of, topic_of
 from restate_pubsub.web.stream_response import StreamResponse, come_back
+from restate_pubsub.web.upload import Upload
 
 if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
@@ -80,7 +81,7 @@ class Routes:
                     if "text/event-stream" in request.headers.get("accept", ""):
                         return come_back(settings.retry)
                     msg = "This process is about to stop: connect again"
-                    raise Unavailable(msg)
+                    raise Unavailable(msg, public=msg)
                 if request.method == "HEAD":
                     return Response(headers=HEAD_HEADERS)
                 await place.enter_async_context(self._admission.stream(self._client(request), topic))
@@ -133,7 +134,7 @@ class Routes:
                 await asyncio.wait_for(reader.place(), STRICT_PATIENCE if strict else PATIENCE)
         if strict and not reader.placed:
             msg = "Restate did not say where the topic begins, and strict=true wants to know: try again"
-            return self.refuse(Unavailable(msg))
+            return self.refuse(Unavailable(msg, public=msg))
         if strict and reader.reset is not None:
             gone = OffsetGone(reader.reset.requested, reader.reset.head)
             if reader.reset.requested > reader.reset.tail:
@@ -147,15 +148,19 @@ class Routes:
     async def publish(self, request: Request) -> Response:
         """`POST {path}/{topic}`: publish (`PUT`, which `curl -T` sends, too); `DELETE`: delete the topic."""
         try:
-            topic, _ = await self._permitted(request, "publish")
+            topic, expires = await self._permitted(request, "publish")
             if self._door is None:
                 msg = "Publishing here is switched off: set PUBSUB_PUBLISH_ENABLED=true, or publish through Restate"
                 raise NotEnabled(msg)
-            with self._admission.publish(self._client(request)):
+            with self._admission.publish(self._client(request)) as meter:
                 if request.method == "DELETE":
                     return await self._door.delete(topic)
-                return await self._door.publish(request, topic)
-        except (LineFailed, StreamFailed) as error:
+                settings = self._settings
+                upload = Upload(
+                    meter, max_bytes=settings.request_max_bytes, max_age=settings.request_max_age, expires=expires
+                )
+                return await self._door.publish(request, topic, upload)
+        except (PartlyPublished, StreamFailed) as error:
             return self.refuse(error, nextOffset=error.next_offset, count=error.acknowledged)
         except PubsubError as error:
             return self.refuse(error)

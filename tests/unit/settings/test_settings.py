@@ -84,6 +84,7 @@ def test_a_value_is_read_with_its_unit(variable: str, value: str, attribute: str
         ({"RESTATE_AUTH_TOKEN": "tök"}, "RESTATE_AUTH_TOKEN=…: not a bearer token"),
         ({"RESTATE_AUTH_TOKEN": "'token'"}, "RESTATE_AUTH_TOKEN=…: not a bearer token: is in quotes"),
         ({"PUBSUB_METRICS_BIND": "9090"}, "PUBSUB_METRICS_BIND='9090': not an address"),
+        ({"PUBSUB_METRICS_BIND": "[::]:9080"}, "PUBSUB_METRICS_BIND=[::]:9080: has a port of PUBSUB_BIND"),
         ({"PUBSUB_JWT_CLAIM": "a..b"}, "PUBSUB_JWT_CLAIM='a..b': not a claim's name"),
         ({"PUBSUB_OBJECT_NAME": "a b"}, "PUBSUB_OBJECT_NAME='a b': not an object name"),
         ({"PUBSUB_RESTATE_IDENTITY_KEYS": "secret"}, "each begins with publickeyv1_"),
