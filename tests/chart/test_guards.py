@@ -32,6 +32,9 @@ GUARDS: dict[str, dict[str, Any]] = {
         CLOUD, {"secrets": {"RESTATE_AUTH_TOKEN": "a"}}
     ),
     "extraEnv has PUBSUB_HEARTBEAT, which is a setting": {"extraEnv": [{"name": "PUBSUB_HEARTBEAT", "value": "1s"}]},
+    "settings.PUBSUB_JWT_AUDIENCE says what a token must have, but without a key everybody may read": {
+        "settings": {"PUBSUB_JWT_AUDIENCE": "here"}
+    },
     "settings.PUBSUB_SSE_PATH (/restate/x) and settings.PUBSUB_RESTATE_PATH (/restate) overlap": {
         "settings": {"PUBSUB_SSE_PATH": "/restate/x"}
     },
