@@ -32,7 +32,7 @@ class Quota:
     stream_rate: float = 500.0
     stream_rate_per_client: float = 200.0
     publish_rate_per_client: float = 100.0
-    message_rate_per_client: float = 10_000.0
+    message_rate_per_client: float = 20_000.0
     byte_rate_per_client: float = 16.0 * 1024**2
 
 

@@ -309,7 +309,7 @@ class Settings(BaseModel):
     )
     message_rate_per_client: int = _field(
         "PUBSUB_MESSAGE_RATE_PER_CLIENT",
-        10_000,
+        20_000,
         "Limits",
         "number",
         "Messages a second that one client address publishes through the HTTP door; a body under way waits, a new "
