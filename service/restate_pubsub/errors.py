@@ -17,6 +17,7 @@ PubsubError
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
 ├── CallFailed              4xx  any other answer of a handler that is final
+│   └── RestateRefused 401, 403  Restate does not take this service's own credentials
 ├── OverLimit                    a limit of this service; says when to try again
 │   ├── TooMany             429  one client's
 │   └── Busy                503  the process's, or a topic's
@@ -50,6 +51,11 @@ class PubsubError(Exception):
     def public(self) -> str:
         """The message for strangers: without what lies behind this service."""
         return self.message
+
+    @property
+    def public_status(self) -> int:
+        """The status for strangers."""
+        return self.status
 
     @property
     def final(self) -> bool:
@@ -239,6 +245,21 @@ class CallFailed(PubsubError):
     def public(self) -> str:
         """The handler's words, unless it was not the handler that spoke."""
         return self._public or self.message
+
+
+class RestateRefused(CallFailed):
+    """Restate refused this service's own call: an operator has to look at its credentials."""
+
+    code = "restate-refused"
+
+    def __init__(self, message: str, status: int) -> None:
+        """`status` is Restate's."""
+        super().__init__(message, status, public=type(self).__doc__)
+
+    @property
+    def public_status(self) -> int:
+        """Neither 401 nor 403: the stranger's own token is not to blame."""
+        return 502
 
 
 class OverLimit(PubsubError):

@@ -21,6 +21,7 @@ from restate_pubsub.errors import (
     OffsetGone,
     PubsubError,
     PullTimeout,
+    RestateRefused,
     StreamReplaced,
     TooLarge,
     TopicClosed,
@@ -187,7 +188,7 @@ def _from_ingress(status: int, message: str, name: str) -> PubsubError:
         return Unavailable(f"Restate's ingress answered {status}: {message}")
     if status in (401, 403):
         msg = f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})"
-        return CallFailed(msg, status, public="Restate refused the call")
+        return RestateRefused(msg, status)
     return _from_handler(status, message)
 
 

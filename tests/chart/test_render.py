@@ -144,8 +144,7 @@ def test_the_environment_of_every_pod_is_settings_that_exist(values: dict[str, A
         found = environment(manifests, pod)
         allowed = {each["name"] for each in values.get("extraEnv", ())}
         assert found.keys() - settings.variables().keys() <= allowed
-        assert not settings.unknown(found)
-        settings.load(found)
+        settings.load(found, strict=True)
 
 
 @every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 
 import structlog
@@ -11,8 +12,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 QUIET_SECONDS = 60.0
 """After a line about one reason for refusals, so long without another."""
-REASONS = 64
-"""More reasons than there are; a bound all the same, as a part of them comes from outside."""
+REASONS = 16
+"""Of one kind in that time: a part of a reason may come from outside, and is another each time."""
 
 
 class RefusalLog:
@@ -21,18 +22,26 @@ class RefusalLog:
     def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
         """`clock` is in seconds."""
         self._clock = clock
-        self._until: dict[tuple[str, str], float] = {}
-        self._unsaid: dict[tuple[str, str], int] = {}
+        self._said: dict[str, dict[str, _Said]] = {}
 
-    def note(self, what: str, reason: str, setting: str, **details: object) -> None:
-        """Log it, unless the same was said a short while ago."""
-        key = (what, reason)
+    def note(self, what: str, reason: str, setting: str | None = None) -> None:
+        """Log it, unless the same was said a short while ago. Where no setting decides, nobody has to look."""
         now = self._clock()
-        if key not in self._until and len(self._until) >= REASONS:
+        reasons = self._said.setdefault(what, {})
+        last = reasons.get(reason)
+        if last is not None and now < last.quiet_until:
+            last.unsaid += 1
             return
-        if now < self._until.get(key, now):
-            self._unsaid[key] = self._unsaid.get(key, 0) + 1
-            return
-        self._until[key] = now + QUIET_SECONDS
-        more = self._unsaid.pop(key, 0)
-        log.warning(what, reason=reason, setting=setting, **details, **({"unsaid": more} if more else {}))
+        if last is None and len(reasons) >= REASONS:
+            reasons = self._said[what] = {each: said for each, said in reasons.items() if now < said.quiet_until}
+            if len(reasons) >= REASONS:
+                return
+        reasons[reason] = _Said(now + QUIET_SECONDS)
+        told = {"reason": reason, "setting": setting, "unsaid": last.unsaid if last else 0}
+        (log.warning if setting else log.info)(what, **{name: value for name, value in told.items() if value})
+
+
+@dataclass(slots=True)
+class _Said:
+    quiet_until: float
+    unsaid: int = 0

@@ -44,8 +44,8 @@ class _Command(click.Command):
             ctx.exit(INTERRUPTED)
 
 
-def _settings() -> Settings:
-    return settings_module.load(os.environ)
+def _settings(*, strict: bool = False) -> Settings:
+    return settings_module.load(os.environ, strict=strict)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
@@ -99,7 +99,7 @@ def serve() -> None:
     """
     from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415 - keeps `--help` quick
 
-    settings = _settings()
+    settings = _settings(strict=True)
     configure(settings)
     _run(_serve(settings))
 
@@ -174,7 +174,7 @@ def dev(base_dir: str) -> None:
     """
     from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415
 
-    settings = _settings()
+    settings = _settings(strict=True)
     configure(settings)
     _run(_dev(settings, Path(base_dir)))
 

@@ -25,7 +25,7 @@ from restate_pubsub.access.jwks import KeySet
 from restate_pubsub.access.refusal_log import RefusalLog
 from restate_pubsub.access.tokens import guard_from, keys_from
 from restate_pubsub.client.pubsub_client import PubsubClient, RetryPolicy
-from restate_pubsub.errors import PubsubError
+from restate_pubsub.errors import Forbidden, PubsubError, Unauthorized
 from restate_pubsub.fanout.feed import FeedOptions
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.restate_source import RestateSource
@@ -183,9 +183,8 @@ def create_service(settings: Settings) -> Service:
 
 def _token_refused(refusals: RefusalLog) -> Callable[[PubsubError], None]:
     def note(error: PubsubError) -> None:
-        setting = getattr(error, "setting", None)
-        if setting is not None:
-            refusals.note("a token was refused", error.message, setting)
+        if isinstance(error, (Unauthorized, Forbidden)):
+            refusals.note("a token was refused", error.message, error.setting)
 
     return note
 

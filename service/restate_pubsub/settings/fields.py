@@ -458,16 +458,19 @@ class Settings(BaseModel):
         return self
 
 
-def load(environ: Mapping[str, str]) -> Settings:
+def load(environ: Mapping[str, str], *, strict: bool = False) -> Settings:
     """Read the settings from `environ`; a variable that is empty counts as not set.
 
+    `strict` is for what serves: a lock that is misspelt would leave the door open, so no `PUBSUB_*` variable may be
+    there that is no setting. Beside a command that only publishes, such a name may be an application's own.
+
     Raises:
-        ConfigError: one line for each bad variable, with its value and what is allowed, and for each `PUBSUB_*`
-            variable that is none: a lock that is misspelt would leave the door open.
+        ConfigError: one line for each bad variable, with its value and what is allowed.
 
     """
     environ = environment.with_secret_files(environ, secrets())
-    lines = [environment.no_such_setting(name, [*variables(), *secret_files()]) for name in unknown(environ)]
+    misspelt = unknown(environ) if strict else ()
+    lines = [environment.no_such_setting(name, [*variables(), *secret_files()]) for name in misspelt]
     given = {name: environ[name] for name in variables() if environ.get(name)}
     try:
         settings = Settings.model_validate(given)

@@ -36,10 +36,10 @@ _HEADERS = {405: {"allow": "GET, HEAD"}, 503: {"retry-after": "1"}}
 
 def problem_of(error: PubsubError, **more: Any) -> JSONResponse:
     """Return the problem document of one of this project's errors."""
-    headers = _HEADERS.get(error.status)
-    cause = getattr(error, "cause", error)
+    cause: PubsubError = getattr(error, "cause", error)
+    headers = _HEADERS.get(cause.public_status)
     if isinstance(cause, OverLimit):
         headers = {"retry-after": str(math.ceil(cause.retry_after))}
     elif isinstance(cause, Unauthorized):
         headers = {"www-authenticate": 'Bearer error="invalid_token"' if cause.invalid else "Bearer"}
-    return problem(error.status, error.code, error.public, headers, **more)
+    return problem(cause.public_status, error.code, error.public, headers, **more)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from structlog.testing import capture_logs
 
 from restate_pubsub.access.refusal_log import QUIET_SECONDS, REASONS, RefusalLog
@@ -14,22 +13,27 @@ def test_each_reason_is_said_once_in_a_while() -> None:
     refusals = RefusalLog(clock=lambda: now)
     with capture_logs() as lines:
         for _ in range(5):
-            refusals.note("token refused", "expired", "A")
-        refusals.note("token refused", "audience", "B")
+            refusals.note("token refused", "audience", "A")
+        refusals.note("token refused", "ended")
         now = QUIET_SECONDS
-        refusals.note("token refused", "expired", "A")
-    assert [(line["reason"], line["setting"], line.get("unsaid")) for line in lines] == [
-        ("expired", "A", None),
-        ("audience", "B", None),
-        ("expired", "A", 4),
+        refusals.note("token refused", "audience", "A")
+    assert lines == [
+        {"event": "token refused", "log_level": "warning", "reason": "audience", "setting": "A"},
+        {"event": "token refused", "log_level": "info", "reason": "ended"},
+        {"event": "token refused", "log_level": "warning", "reason": "audience", "setting": "A", "unsaid": 4},
     ]
 
 
-@pytest.mark.parametrize("count", [REASONS * 10])
-def test_made_up_reasons_take_no_memory(count: int) -> None:
-    """Whatever comes from outside."""
-    refusals = RefusalLog(clock=lambda: 0.0)
+def test_made_up_reasons_fill_neither_the_log_nor_the_memory() -> None:
+    """And they hide no reason of another kind, nor any for longer than a while."""
+    now = 0.0
+    refusals = RefusalLog(clock=lambda: now)
     with capture_logs() as lines:
-        for at in range(count):
-            refusals.note("token refused", f"made up {at}", "A")
-    assert len(lines) == len(refusals._until) == REASONS
+        for at in range(10 * REASONS):
+            refusals.note("origin refused", f"made up {at}", "A")
+        refusals.note("token refused", "audience", "B")
+        assert len(lines) == REASONS + 1
+        assert sum(map(len, refusals._said.values())) == REASONS + 1
+        now = QUIET_SECONDS
+        refusals.note("origin refused", "another", "A")
+    assert lines[-1]["reason"] == "another"

@@ -124,7 +124,8 @@ def test_secrets_are_not_shown() -> None:
 def test_a_variable_that_no_setting_reads_stops_the_start(name: str, meant: str) -> None:
     """A lock that is misspelt would leave the door open; the line says which setting may be meant."""
     with pytest.raises(ConfigError, match=f"^{name}: no setting has this name; .*{meant}"):
-        settings.load({name: "x", "PUBSUB_HEARTBEAT": "1s", "PATH": "/"})
+        settings.load({name: "x", "PUBSUB_HEARTBEAT": "1s", "PATH": "/"}, strict=True)
+    settings.load({name: "x"})  # beside a command that does not serve, it may be an application's own
 
 
 def test_what_others_put_into_the_environment_is_no_typing_error() -> None:
@@ -137,7 +138,8 @@ def test_what_others_put_into_the_environment_is_no_typing_error() -> None:
             "PUBSUB_PORT_80_TCP_ADDR": "10.0.0.1",
             "PUBSUB_RESTATE_PORT": "tcp://10.0.0.1:9080",
             "PUBSUB_EMULATOR_HOST": "localhost:8085",
-        }
+        },
+        strict=True,
     )
 
 
