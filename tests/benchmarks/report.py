@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -156,7 +157,12 @@ def table(results: Results, measure: str) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     out = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
     out.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([*out, *(f"\n{note}" for note in results.notes.get(measure, []))])
+    return "\n".join([*out, *(f"\n{_wrapped(note)}" for note in results.notes.get(measure, []))])
+
+
+def _wrapped(text: str) -> str:
+    """Break prose into lines as every page of this project has them."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +272,7 @@ def page(results: Results, about: Mapping[str, str]) -> tuple[str, dict[str, str
     out = [
         "# Benchmarks",
         "",
-        INTRODUCTION,
+        _wrapped(INTRODUCTION),
         "",
         *(f"- {name}: {value}" for name, value in about.items()),
         "",
@@ -278,7 +284,7 @@ def page(results: Results, about: Mapping[str, str]) -> tuple[str, dict[str, str
     for measure, section in SECTIONS.items():
         if not results.of(measure):
             continue
-        out += [f"## {section.title}", "", section.text, ""]
+        out += [f"## {section.title}", "", _wrapped(section.text), ""]
         for metric, label in section.plots:
             file = f"{measure}-{metric}.svg"
             plots[file] = _plot(results, measure, metric, label)

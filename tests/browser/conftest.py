@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +11,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from restate_pubsub.commands.local_restate import RestateServer
 from support.chat_demo import Demo
 from support.harness import restate_server, topic_name
+from support.programs import program
 
 FLAGS = [
     "--no-sandbox",
@@ -28,8 +28,7 @@ FLAGS = [
 @pytest.fixture(scope="session")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     """Return Debian's Chromium, without a window and without any traffic of its own."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "there is no Chromium on this machine: apt-get install chromium"
+    chromium = os.environ.get("CHROMIUM") or program("chromium", "google-chrome")
     home: dict[str, str | float | bool] = {"HOME": str(tmp_path_factory.mktemp("chromium")), "PATH": "/usr/bin:/bin"}
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, env=home)

@@ -12,8 +12,9 @@ from playwright.async_api import Page
 
 from restate_pubsub.access.mint import mint_token
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import PATIENCE, ROOT, Service, free_port, get, publish
+from support.harness import ROOT, Service, free_port, get, publish
 from support.tokens import SECRET
+from support.waiting import PATIENCE
 
 (RENEWAL,) = re.findall(r"```js\n(.*?)```", (ROOT / "docs" / "access.md").read_text(), re.DOTALL)
 PAGE = f"""<!doctype html>

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 import model
 from support.chat_demo import Demo
-from support.harness import until
+from support.waiting import until
 
 TRAIN = "How long would a train take to the Moon?"
 PATIENCE_MS = 60_000

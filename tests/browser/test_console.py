@@ -11,7 +11,8 @@ from playwright.async_api import Page, expect
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Proxy
-from support.harness import Service, call, get, publish, topic_name, until
+from support.harness import Service, call, get, publish, topic_name
+from support.waiting import until
 
 PATHS = ("/console", "/console/", "/console/console.js", "/console/figures")
 

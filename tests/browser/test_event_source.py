@@ -10,8 +10,9 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import PATIENCE, Service, call, publish
+from support.harness import Service, call, publish
 from support.origin import Origin
+from support.waiting import PATIENCE
 
 PAGE = """<!doctype html>
 <title>EventSource</title>

@@ -10,9 +10,10 @@ import pytest
 from playwright.async_api import Page
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import PATIENCE, ROOT, Service, call, publish, topic_name, until
+from support.harness import ROOT, Service, call, publish, topic_name
 from support.origin import Origin
 from support.tokens import SECRET, token
+from support.waiting import PATIENCE, until
 
 FOLLOW = re.search(r"```js\n(/\*\*.*?)```", (ROOT / "docs" / "browser.md").read_text(), re.DOTALL)
 assert FOLLOW

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import helm_python
 import pytest
 import yaml
 from click.testing import CliRunner
 from jsonschema import Draft7Validator
-from pydantic import Field
+from pydantic.fields import FieldInfo
 
 import generate
 from chart.charts import CHART, chart, refusal
-from restate_pubsub.commands.main import main
+from restate_pubsub.commands.group import group
 from restate_pubsub.settings import fields as settings
+from restate_pubsub.settings.types import Seconds, Size, Url
 from support.harness import ROOT
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -33,7 +35,7 @@ def test_what_is_made_is_current(path: Path) -> None:
 @pytest.mark.parametrize(("form", "name"), [("markdown", "settings.md"), ("env", "restate-pubsub.env")])
 def test_the_command_prints_the_reference(form: str, name: str) -> None:
     """Of the version that one has."""
-    printed = CliRunner().invoke(main, ["settings", "--format", form])
+    printed = CliRunner().invoke(group, ["settings", "--format", form])
     assert printed.output == (ROOT / "config" / name).read_text()
 
 
@@ -69,20 +71,21 @@ def test_the_chart_accepts_the_default_of_every_setting(variable: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "good", "bad"),
+    ("annotation", "good", "bad"),
     [
-        ("true or false", [True, "true", False], ["yes", 1]),
-        ("boolean", [True, "false"], ["on"]),
-        ("one, two or three", ["one", "three"], ["four", 1]),
-        ("URL", ["https://a.example.com/keys"], ["a.example.com"]),
-        ("duration", ["1.5s", "10m", 0, "0"], ["soon", True, 3, "3"]),
-        ("something new", ["anything", 1, False], [{}]),
+        (bool, [True, "true", False], ["yes", 1]),
+        (Literal["one", "two", "three"], ["one", "three"], ["four", 1]),
+        (Literal["one", "two"] | None, ["one"], ["three"]),
+        (int, ["12", 0], [-1, 1.5, "many"]),
+        (Url | None, ["https://a.example.com/keys"], ["a.example.com"]),
+        (Seconds, ["1.5s", "10m", 0, "0"], ["soon", True, 3, "3"]),
+        (Size | None, ["4MiB", 1024], ["4 miles"]),
+        (str, ["anything", 1, False], [{}]),
     ],
 )
-def test_each_kind_of_setting_has_its_schema(kind: str, good: list[Any], bad: list[Any]) -> None:
-    """Also kinds that no setting has yet."""
-    field: Any = Field(None, description="a", json_schema_extra={"kind": kind, "group": "Serving"})
-    validator = Draft7Validator(generate.setting_schema(field))
+def test_each_kind_of_setting_has_its_schema(annotation: Any, good: list[Any], bad: list[Any]) -> None:
+    """Its type says which, also one that nobody has named."""
+    validator = Draft7Validator(generate.setting_schema(FieldInfo.from_annotation(annotation)))
     assert [value for value in good if not validator.is_valid(value)] == []
     assert [value for value in bad if validator.is_valid(value)] == []
 
@@ -96,12 +99,14 @@ def _leaves(values: Any, path: str = "") -> Iterator[str]:
             yield from _leaves(value, here)
 
 
-DOCUMENTED = {value.key for value in generate.documented_values((CHART / "values.yaml").read_text())}
+VALUES_WITH_HELP = [*generate.documented_values((CHART / "values.yaml").read_text())]
+DOCUMENTED = {value.key for value in VALUES_WITH_HELP}
 
 
 def test_every_value_is_documented() -> None:
-    """By a `# --` comment, which makes the README's table."""
+    """By a comment that begins with `# --` and has whole sentences; it makes the README's table."""
     assert [path for path in _leaves(VALUES) if path not in DOCUMENTED] == []
+    assert [value.key for value in VALUES_WITH_HELP if not re.fullmatch(r"[`A-Z]\S* \S+ .*\.", value.description)] == []
 
 
 def test_the_schema_has_every_value_and_no_other() -> None:

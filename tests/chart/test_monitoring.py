@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from chart.charts import of, render
 from restate_pubsub.telemetry.metrics import Metrics
 from support.harness import ROOT
+from support.programs import program
 
 CONFIG = ROOT / "config"
 ALERTS = yaml.safe_load((CONFIG / "alerts.yaml").read_text())
@@ -47,7 +48,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 def promtool(*words: str | Path) -> None:
     """Run Prometheus' tool; it must succeed."""
-    done = subprocess.run(["promtool", *map(str, words)], check=False, capture_output=True, text=True)
+    done = subprocess.run([program("promtool"), *map(str, words)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

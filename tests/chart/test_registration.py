@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chart.charts import deep_merge, environment, of, pods, render, single
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import ROOT, Service, free_port, get, until
+from support.harness import ROOT, Service, free_port, get
+from support.waiting import until
 
 
 def values_for(service: Service, **more: Any) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Balancer
-from support.harness import Service, free_port, restate_server, until
+from support.harness import Service, free_port, restate_server
 from support.traffic import FULL, Writers, agree, reading, report
+from support.waiting import until
 
 READERS = 5
 

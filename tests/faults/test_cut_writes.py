@@ -11,8 +11,9 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import behind_a_balancer
-from support.harness import Service, call, free_port, publish, until
+from support.harness import Service, call, free_port, publish
 from support.traffic import FULL, Writers, agree, reading, report
+from support.waiting import until
 
 PATCHED = (str(Path(__file__).parent / "patched.py"),)
 READERS = 3

@@ -10,8 +10,9 @@ import pytest
 
 from restate_pubsub import create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, query, until
+from support.harness import Service, query
 from support.traffic import FULL, PATIENT, UNLIMITED, reading
+from support.waiting import until
 
 TOPICS = 1000 if FULL else 150
 PULL_TIMEOUT = 30 if FULL else 5

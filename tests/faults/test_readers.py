@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, topic_name, until
+from support.harness import Service, topic_name
 from support.traffic import FULL, UNLIMITED, Writers, agree, reading, report
+from support.waiting import until
 
 PATCHED = (str(Path(__file__).parent / "patched.py"),)
 FREEZE = 60.0 if FULL else 15.0

@@ -9,8 +9,9 @@ import time
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import behind_a_balancer
-from support.harness import Service, until
+from support.harness import Service
 from support.traffic import FULL, UNLIMITED, Writers, agree, reading, report
+from support.waiting import until
 
 READERS = 40
 DRAIN = 20 if FULL else 6

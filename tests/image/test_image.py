@@ -12,7 +12,8 @@ import aiohttp
 
 from image.engine import Image
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Event, free_port, publish, stream, topic_name, until
+from support.harness import Event, free_port, publish, stream, topic_name
+from support.waiting import until
 
 START_SECONDS = 2.0
 

@@ -28,9 +28,9 @@ from support.harness import (
     restate_server,
     stream,
     topic_name,
-    until,
 )
 from support.tokens import SECRET, ec_key, jwk, token
+from support.waiting import until
 
 PRIVATE_KEY = "MC4CAQAwBQYDK2VwBCIEIPe++4ZTPQDF81otpoU/mOGHC2vOAVp9WbiCblvn3nXO"
 PUBLIC_KEY = "publickeyv1_AfQwmwfgEZhrWpvv8N52SHpRtZqGGaFr4AZN6qtYWSiY"

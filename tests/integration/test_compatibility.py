@@ -25,8 +25,8 @@ from support.harness import (
     state_of,
     stream,
     topic_name,
-    until,
 )
+from support.waiting import until
 
 NODE = Path(ROOT_DIR) / "bin" / "node"
 SCRIPT = ROOT / "tests" / "integration" / "node" / "reference.mjs"

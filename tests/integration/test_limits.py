@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, Stream, get, publish, stream, topic_name, until
+from support.harness import Service, Stream, get, publish, stream, topic_name
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")

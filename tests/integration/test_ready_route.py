@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, get, until
+from support.harness import Service, get
+from support.waiting import until
 
 
 async def test_readiness_without_the_object_is_another_question(restate: RestateServer) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Event, Service, call, publish, read_all, restate_server, state_of, stream, topic_name, until
+from support.harness import Event, Service, call, publish, read_all, restate_server, state_of, stream, topic_name
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import behind_a_balancer
-from support.harness import Event, Service, call, restate_server, stream, topic_name, until
+from support.harness import Event, Service, call, restate_server, stream, topic_name
+from support.waiting import until
 
 
 class Pair(NamedTuple):

@@ -17,7 +17,8 @@ import aiohttp
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import ROOT, Event, Service, Stream, call, free_port, get, read_all, stream, topic_name, until
+from support.harness import ROOT, Event, Service, Stream, call, free_port, get, read_all, stream, topic_name
+from support.waiting import until
 
 DRAIN = 6.0
 

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Event, Service, call, free_port, get, publish, restate_server, stream, topic_name, until
+from support.harness import Event, Service, call, free_port, get, publish, restate_server, stream, topic_name
+from support.waiting import until
 
 
 async def request(method: str, url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:

@@ -25,7 +25,8 @@ from restate_pubsub import (
 )
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Proxy
-from support.harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name, until
+from support.harness import Event, Service, call, free_port, get, listens, publish, state_of, stream, topic_name
+from support.waiting import until
 
 AGENT = Path(__file__).parent / "agent_service.py"
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -233,15 +234,73 @@ async def test_one_json_message_is_published(door: Service, topic: str, restate:
     assert (await call(restate, topic, "pull", {"offset": 0}))[1] == {"messages": [{"a": 1}], "nextOffset": 1}
 
 
+async def cut_off(door: Service, topic: str, lines: bytes, key: str) -> None:
+    """Send lines of a body that does not come to its end, and hang up once they are in the topic."""
+    host, port = door.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        f"POST /pubsub/{topic} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        f"Idempotency-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n{len(lines):x}\r\n".encode()
+        + lines
+        + b"\r\n"
+    )
+    await writer.drain()
+    async with stream(door.topic_url(topic)) as reader:
+        await reader.take(lines.count(b"\n"))
+    writer.transport.abort()
+
+
 @pytest.mark.parametrize("body", [b"1\n2\n3\n", b"1\n2\n3"])
 async def test_a_repeated_request_is_harmless(door: Service, client: PubsubClient, topic: str, body: bytes) -> None:
     """With an Idempotency-Key, also where the first one was cut off half way."""
     headers = {"content_type": "application/x-ndjson", "idempotency_key": "k"}
-    await post(door.topic_url(topic), body[:4], **headers)
+    await cut_off(door, topic, body[:4], "k")
     answers = [await post(door.topic_url(topic, "close=true"), body, **headers) for _ in range(2)]
     assert [status for status, _ in answers] == [200, 200]
     assert 3 == answers[0][1]["nextOffset"] == answers[1][1]["nextOffset"]
     assert await everything(client, topic) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("other", [b"1\n2\n", b"1\n2\n4\n", b"1\n2\n3\n4\n", b"9\n", b""])
+async def test_a_key_that_comes_with_another_body_is_refused(door: Service, topic: str, other: bytes) -> None:
+    """422, and nothing is added: the two would be mixed."""
+    headers = {"content_type": "application/x-ndjson", "idempotency_key": "k"}
+    assert (await post(door.topic_url(topic), b"1\n2\n3\n", **headers))[0] == 200
+    status, answer = await post(door.topic_url(topic), other, **headers)
+    assert (status, answer["code"]) == (422, "key-reused")
+    assert "'k' was used before" in answer["detail"]
+    status, answer = await post(door.topic_url(topic), b"1", content_type="application/json", idempotency_key="k")
+    assert (status, answer["code"]) == (422, "key-reused")
+
+
+async def test_an_empty_request_that_closes_may_be_repeated(door: Service, topic: str) -> None:
+    """The first closed the topic; the second is the same request."""
+    headers = {"content_type": "application/x-ndjson", "idempotency_key": "k"}
+    for _ in range(2):
+        assert (await post(door.topic_url(topic, "close=true"), b"", **headers))[0] == 200
+
+
+async def test_a_key_and_a_stream_of_one_name_are_two_things(door: Service, client: PubsubClient, topic: str) -> None:
+    """A request's lines are not taken for those of a token stream that has the same id."""
+    async with client.stream(topic, id="one") as tokens:
+        for at in range(3):
+            await tokens.write(at)
+    answer = await post(
+        door.topic_url(topic), b"4\n5\n6\n7\n", content_type="application/x-ndjson", idempotency_key="one"
+    )
+    assert answer == (200, {"offset": 3, "nextOffset": 7, "count": 4})
+    assert await everything(client, topic) == [0, 1, 2, 4, 5, 6, 7]
+
+
+async def test_a_key_is_remembered_beside_many_others(door: Service, client: PubsubClient, topic: str) -> None:
+    """For as long as its message is in the log, however many come after it."""
+    url = door.topic_url(topic)
+    first = await post(url, b"0", content_type="application/json", idempotency_key="k0")
+    await asyncio.gather(
+        *(post(url, b"%d" % at, content_type="application/json", idempotency_key=f"k{at}") for at in range(1, 90))
+    )
+    assert first == await post(url, b"0", content_type="application/json", idempotency_key="k0")
+    assert sorted(await everything(client, topic)) == list(range(90))
 
 
 async def test_close_ends_the_topic_with_the_last_message(door: Service, topic: str) -> None:

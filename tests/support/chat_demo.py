@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from restate_pubsub import create_pubsub_client
-from support.harness import PATIENCE, ROOT, free_port, until
+from support.harness import ROOT, free_port
+from support.waiting import PATIENCE, until
 
 
 class Demo:

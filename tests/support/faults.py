@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import aiohttp
 
-from support.harness import Service, free_port, listens, until
+from support.harness import Service, free_port, listens
+from support.programs import program
+from support.waiting import until
 
 
 class Proxy:
@@ -86,13 +86,6 @@ class Proxy:
         writer.transport.abort()
 
 
-def haproxy() -> str:
-    """Return the path of Debian's haproxy, which is not on everybody's PATH."""
-    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert found, "haproxy is missing: apt-get install haproxy"
-    return found
-
-
 class Balancer:
     """haproxy before several replicas: `restate_url` for Restate (HTTP/2, request by request), `url` for browsers.
 
@@ -144,7 +137,7 @@ frontend stats
         """Start it, and wait until both ports listen."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                haproxy(), "-db", "-f", str(self._config), stdout=log, stderr=log
+                program("haproxy"), "-db", "-f", str(self._config), stdout=log, stderr=log
             )
         await until(self._listens, "haproxy to listen")
         return self

@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -21,10 +21,9 @@ import aiohttp
 from yarl import URL
 
 from restate_pubsub.commands.local_restate import RestateServer
+from support.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
-"""Seconds after which something that should have happened has not."""
 
 
 def free_port() -> int:
@@ -155,20 +154,6 @@ class Service:
         found = re.findall(rf"^{re.escape(name)}{labels} (\S+)$", text, re.MULTILINE)
         assert found, f"{name} is not among the metrics"
         return sum(map(float, found))
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Ask again and again until `condition` is true, and return what it returned."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while True:
-        result = condition()
-        if asyncio.iscoroutine(result):
-            result = await result
-        if result:
-            return result
-        assert loop.time() < deadline, f"waited {seconds:g} s for {what}"
-        await asyncio.sleep(0.02)
 
 
 async def call(

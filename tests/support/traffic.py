@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 
 from restate_pubsub import PubsubClient, RetryPolicy, create_pubsub_client
-from support.harness import Event, Stream, until
+from support.harness import Event, Stream
+from support.waiting import until
 
 FULL = os.environ.get("FAULTS") == "full"
 """`make test-faults`: faults last as long as those that people meet. Otherwise they are short."""
@@ -280,7 +281,7 @@ async def agree(writers: Writers, readers: Iterable[ResumingReader], seconds: fl
 
 
 def report(fault: str, writers: Writers, readers: Iterable[ResumingReader], since: float = 0.0) -> str:
-    """Print what the fault cost, in the words of ARCHITECTURE.md."""
+    """Print what the fault cost, in the words of docs/faults.md."""
     readers = list(readers)
     silence = max(reader.silence(since) for reader in readers)
     late = max(reader.latest(writers, since) for reader in readers)

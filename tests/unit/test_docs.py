@@ -13,6 +13,7 @@ from restate_pubsub.telemetry.metrics import reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+ALL_PAGES = sorted([*PAGES, *ROOT.glob("config/*.md"), *ROOT.glob("helm/*/*.md"), *ROOT.glob("examples/*/*.md")])
 
 
 def test_every_metric_is_documented() -> None:
@@ -35,6 +36,16 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_headings_lead_to_one(page: Path) -> None:
+    """An anchor is the heading's words, as the forges write it."""
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text()):
+        target = page.parent / link if link else page
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert anchor in anchors, f"{link}#{anchor}"
+
+
 def test_the_readme_s_figures_are_those_of_the_last_full_run() -> None:
     """As `make bench` wrote them."""
     found = json.loads((ROOT / "docs" / "benchmarks" / "results.json").read_text())["results"]
@@ -55,8 +66,20 @@ def test_the_readme_s_figures_are_those_of_the_last_full_run() -> None:
     assert f"40 such answers at once keep a p95 of {shown('tokens', 'restate-pubsub', 40, 'p95')}." in text
 
 
-def test_every_module_is_in_the_architecture() -> None:
-    """The table of modules is complete."""
+def test_every_folder_is_in_the_architecture() -> None:
+    """The table of folders is complete, and names none that is not there."""
+    package = ROOT / "service" / "restate_pubsub"
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    modules = {path.stem for path in (ROOT / "service" / "restate_pubsub").glob("*.py")} - {"__init__"}
-    assert set() == {module for module in modules if f"`{module}`" not in text}
+    table = "".join(re.findall(r"^\|.*$", text[: text.index("## Words")], re.MULTILINE))
+    named = set(re.findall(r"`([\w./]+)`", table))
+    assert set() == (folders | modules) - named
+    assert [] == [name for name in named if name.endswith(("/", ".py")) and not list(package.rglob(name.rstrip("/")))]
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_markdown_is_wrapped(page: Path) -> None:
+    """Prose has at most 120 characters a line; tables, code and addresses are as long as they must be."""
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).splitlines()
+    assert [line for line in prose if len(line) > 120 and not line.startswith(("|", "!["))] == []

@@ -26,14 +26,14 @@ BUCKETS_SWEPT_AT = 4096
 class Quota:
     """The limits. Rates are per second."""
 
-    streams: int = 10_000
-    streams_per_client: int = 1000
-    streams_per_topic: int = 5000
-    stream_rate: float = 500.0
-    stream_rate_per_client: float = 200.0
-    publish_rate_per_client: float = 100.0
-    message_rate_per_client: float = 20_000.0
-    byte_rate_per_client: float = 16.0 * 1024**2
+    streams: int
+    streams_per_client: int
+    streams_per_topic: int
+    stream_rate: float
+    stream_rate_per_client: float
+    publish_rate_per_client: float
+    message_rate_per_client: float
+    byte_rate_per_client: float
 
 
 class Bucket:

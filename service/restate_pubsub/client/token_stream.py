@@ -13,14 +13,15 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from restate_pubsub.errors import PubsubError, StreamFailed
-from restate_pubsub.protocol import calls, messages, names
+from restate_pubsub.protocol import messages, names
+from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.digest import digest
 from restate_pubsub.protocol.json_text import compact, dump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from restate_pubsub.protocol.calls import StreamRef
     from restate_pubsub.protocol.limits import Limits
     from restate_pubsub.protocol.messages import Message
 
@@ -112,6 +113,8 @@ class TokenStream:
         self._close = close
         self._attempt = uuid.uuid4().hex
         self._calls = 0
+        self._digest = ""
+        self._cut = False
         self._waiting: list[Message] = []
         self._waiting_bytes = 0
         self._pace = Pace()
@@ -124,7 +127,19 @@ class TokenStream:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to send."""
+        """Open the stream, if it has an id, and begin to send.
+
+        Opening it fixes the order of attempts: from now on those that were opened before are refused.
+
+        Raises:
+            PubsubError: it cannot be opened; nothing was written.
+
+        """
+        if self._id is not None and not self._resume:
+            opening = StreamRef(self._id, self._attempt, first=True)
+            await self._appender.append_encoded(
+                self._topic, (), stream=opening, idempotency_key=f"{self._attempt}-open"
+            )
         self._task = asyncio.create_task(self._send(), name=f"token stream to {self._topic}")
         return self
 
@@ -180,8 +195,9 @@ class TokenStream:
             self._room.clear()
 
     def keep_open(self) -> None:
-        """Do not close the topic at the end after all."""
+        """Do not close the topic at the end after all; and a counted stream has not come to its end."""
         self._close = False
+        self._cut = True
 
     async def _abandon(self) -> None:
         if self._task is not None:
@@ -209,9 +225,10 @@ class TokenStream:
             batch = self._next_batch()
             last = self._done and not self._waiting
             try:
-                if batch or (last and self._close and not closed):
-                    closed = last and self._close
-                    await self._append(batch, close=closed)
+                ends = last and (self._close or self._resume)
+                if batch or (ends and not closed):
+                    closed = ends
+                    await self._append(batch, close=last and self._close, last=last)
             except PubsubError as error:
                 self._failed = StreamFailed(self._topic, self.acknowledged, self.written, self.next_offset, error)
                 self._waiting.clear()
@@ -253,12 +270,14 @@ class TokenStream:
             self._room.set()
         return batch
 
-    async def _append(self, batch: Sequence[Message], *, close: bool) -> None:
+    async def _append(self, batch: Sequence[Message], *, close: bool, last: bool) -> None:
         key = f"{self._attempt}-{self._calls}"
         done = await self._appender.append_encoded(
-            self._topic, batch, close=close, stream=self._ref(), idempotency_key=key
+            self._topic, batch, close=close, stream=self._ref(last=last), idempotency_key=key
         )
         self._calls += 1
+        if self._resume:
+            self._digest = digest(self._digest, batch)
         if not batch:
             return
         if self.offset is None:
@@ -266,9 +285,9 @@ class TokenStream:
         self.acknowledged += len(batch)
         self.next_offset = done.next_offset
 
-    def _ref(self) -> StreamRef | None:
+    def _ref(self, *, last: bool) -> StreamRef | None:
         if self._id is None:
             return None
         if self._resume:
-            return calls.StreamRef(self._id, start=self.acknowledged)
-        return calls.StreamRef(self._id, self._attempt, first=self._calls == 0)
+            return StreamRef(self._id, start=self.acknowledged, digest=self._digest, last=last and not self._cut)
+        return StreamRef(self._id, self._attempt)

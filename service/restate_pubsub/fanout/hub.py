@@ -303,13 +303,13 @@ class Hub:
                 log.exception("delivery failed; the feed asks Restate", topic=topic)
                 feed.poke()
 
-    def heard(self, topic: str, tail: int) -> None:
+    def expect_tail(self, topic: str, tail: int) -> None:
         """Make sure that a feed gets to `tail`, which a write in this process has reached."""
         feed = self._feeds.get(topic)
         if feed is not None:
             feed.heard(tail)
 
-    def suspect(self, topic: str) -> None:
+    def delivery_uncertain(self, topic: str) -> None:
         """Make a feed ask Restate at once: a write may have happened that was not delivered."""
         feed = self._feeds.get(topic)
         if feed is not None:

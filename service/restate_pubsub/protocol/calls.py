@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from restate_pubsub.errors import InvalidRequest, PubsubError, TooLarge
-from restate_pubsub.protocol.json_text import check, compact, mask_surrogates, shown, squeezed
-from restate_pubsub.protocol.limits import Limits, check_batch_bytes
+from restate_pubsub.errors import InvalidRequest, PubsubError
+from restate_pubsub.protocol.json_text import Mask, check_depth, compact, minified, shown
 from restate_pubsub.protocol.messages import Batch, Message, event_names, join, named
 from restate_pubsub.protocol.names import (
+    MAX_DIGEST_LENGTH,
     MAX_STREAM_ID_LENGTH,
     MAX_SUBSCRIBER_LENGTH,
     check_event,
@@ -31,14 +31,17 @@ class AppendEntry(msgspec.Struct, forbid_unknown_fields=True):
 class StreamRef(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """The stream that a batch belongs to (`topic/streams.py`).
 
-    `attempt` and `first`: a stream with attempts, and whether this batch begins one. `start`: a counted stream, and
-    how many of its messages come before this batch.
+    `attempt` and `first`: a stream with attempts, and whether this call opens one; without messages it does nothing
+    else. `start`: a counted stream, and how many of its messages come before this batch; `digest` is the digest of
+    those, `last` says that the stream ends with this batch.
     """
 
     id: str
     attempt: str | None = None
     first: bool = False
     start: int | None = None
+    digest: str | None = None
+    last: bool = False
 
 
 class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +50,14 @@ class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
     messages: list[AppendEntry]
     close: bool = False
     stream: StreamRef | None = None
+
+
+class AppendInput(NamedTuple):
+    """What an `append` asks for: its messages, whether it closes the topic, and its stream."""
+
+    messages: Sequence[Message]
+    close: bool
+    stream: StreamRef | None
 
 
 class PullRequest(msgspec.Struct):
@@ -107,60 +118,79 @@ def decode(raw: bytes, type_: type[T], what: str) -> T:
         raise InvalidRequest(msg) from None
 
 
-def decode_messages(raw: bytes, type_: type[T], what: str, key: str, field: str | None = None) -> tuple[T, list[bytes]]:
+def decode_messages(raw: bytes, type_: type[T], what: str, key: str, field: str | None = None) -> Masked[T]:
     """Decode a struct whose list `key` holds messages (or entries with a message in `field`), kept as JSON text."""
-    masked, restore = mask_surrogates(raw)
-    struct = decode(masked, type_, what)
+    mask = Mask(raw)
+    struct = decode(mask.masked, type_, what)
     attribute = _CAPITAL.sub(lambda match: "_" + match.group().lower(), key)
-    return struct, [restore(bytes(entry.data if field else entry)) for entry in getattr(struct, attribute)]
+    texts = [mask.restore(bytes(entry.data if field else entry)) for entry in getattr(struct, attribute)]
+    return Masked(struct, texts, mask)
+
+
+class Masked(NamedTuple, Generic[T]):
+    """A struct, its messages' own JSON text, and what its other strings have to be restored with."""
+
+    struct: T
+    texts: list[bytes]
+    mask: Mask
 
 
 _CAPITAL = re.compile(r"[A-Z]")
 
 
-def decode_append(raw: bytes, limits: Limits) -> tuple[list[Message], bool, StreamRef | None]:
-    """Decode the input of `append`: its messages, whether it closes the topic, and its stream.
+def decode_append(raw: bytes) -> AppendInput:
+    """Decode the input of `append`. Sizes are not checked here: which limits hold, the topic's state says (`Policy`).
 
     Raises:
         InvalidRequest: not the shape of the contract, an unknown field, a bad event name.
         InvalidMessage: a message that `compact` refuses; the text names its place.
-        TooLarge: too many messages, a message or the batch over its limit.
 
     """
     # One pass over the whole batch; where it fails, the messages one by one tell which of them is to blame.
-    whole = squeezed(raw)
-    request, texts = decode_messages(whole or raw, AppendRequest, "append", "messages", "data")
-    if len(texts) > limits.batch_messages:
-        msg = f"append: {len(texts)} messages in one batch; at most {limits.batch_messages} are allowed"
-        raise TooLarge(msg)
+    whole = minified(raw)
+    request, texts, mask = decode_messages(whole or raw, AppendRequest, "append", "messages", "data")
     messages = []
-    total = 0
     for at, (entry, text) in enumerate(zip(request.messages, texts, strict=True)):
         try:
             if whole is None:
-                text = compact(text, limits.message_bytes)  # noqa: PLW2901
-            check(text, limits.message_bytes)
+                text = compact(text)  # noqa: PLW2901
+            check_depth(text)
             check_event(entry.event)
         except PubsubError as error:
             error.message = f"append: message {at}: {error.message}"
             raise
-        total += len(text)
         messages.append(Message(text, entry.event))
-    check_batch_bytes(total, limits)
-    check_stream(request.stream)
-    return messages, request.close, request.stream
+    return AppendInput(messages, request.close, None if request.stream is None else _restored(request.stream, mask))
 
 
-def check_stream(ref: StreamRef | None) -> None:
+def _restored(ref: StreamRef, mask: Mask) -> StreamRef:
+    """Return the stream's names as their sender wrote them, checked."""
+    try:
+        ref = msgspec.structs.replace(ref, id=mask.text(ref.id), attempt=ref.attempt and mask.text(ref.attempt))
+    except ValueError:
+        msg = "stream: its id or attempt holds half a surrogate pair, which is no text"
+        raise InvalidRequest(msg) from None
+    check_stream(ref)
+    return ref
+
+
+def check_stream(ref: StreamRef) -> None:
     """Refuse a stream's name or counts that make no sense."""
-    if ref is None:
-        return
     check_stream_id(ref.id)
     if (ref.attempt is None) == (ref.start is None):
         msg = f"stream {ref.id!r}: give either attempt (and first), or start"
         raise InvalidRequest(msg)
     if ref.start is not None and ref.start < 0:
         msg = f"stream {ref.id!r}: start {ref.start} is less than 0"
+        raise InvalidRequest(msg)
+    if ref.start is None and (ref.digest is not None or ref.last):
+        msg = f"stream {ref.id!r}: digest and last go with start, not with attempt"
+        raise InvalidRequest(msg)
+    if ref.start is not None and ref.first:
+        msg = f"stream {ref.id!r}: first goes with attempt, not with start"
+        raise InvalidRequest(msg)
+    if ref.digest is not None and len(ref.digest) > MAX_DIGEST_LENGTH:
+        msg = f"stream {ref.id!r}: digest has {len(ref.digest)} characters; at most {MAX_DIGEST_LENGTH} are allowed"
         raise InvalidRequest(msg)
     if ref.attempt is not None and not 0 < len(ref.attempt) <= MAX_STREAM_ID_LENGTH:
         msg = f"stream {ref.id!r}: attempt has {len(ref.attempt)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
@@ -238,7 +268,7 @@ def encode_pull_response(batch: Batch, *, with_offset: bool) -> bytes:
 
 def decode_pull_response(raw: bytes, requested: int) -> Batch:
     """Read the answer to a pull from `requested`."""
-    answer, texts = decode_messages(raw, PullResponse, "pull response", "messages")
+    answer, texts, _ = decode_messages(raw, PullResponse, "pull response", "messages")
     offset = requested if answer.offset is None else answer.offset
     return Batch(offset, named(offset, texts, answer.events), answer.next_offset, answer.closed, answer.head)
 
@@ -251,6 +281,6 @@ def encode_notification(batch: Batch) -> bytes:
 
 def decode_notification(raw: bytes, requested: int) -> Batch:
     """Read what a waiting pull from `requested` was woken with."""
-    news, texts = decode_messages(raw, Notification, "notification", "newMessages")
+    news, texts, _ = decode_messages(raw, Notification, "notification", "newMessages")
     offset = requested if news.offset is None else news.offset
     return Batch(offset, named(offset, texts, news.events), news.new_offset, news.closed, news.head)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -59,40 +58,42 @@ def read(raw: bytes) -> Any:
         return json.loads(raw, parse_int=float)
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, or one that is never closed, up to the end: so every byte is looked at once, whatever a client sends."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
-def _depth(raw: bytes) -> int:
-    """Return how deep `raw` nests, up to one more than is allowed; in linear time and without recursion."""
+def check_depth(raw: bytes) -> None:
+    """Check how deep a message nests, in linear time and without recursion.
+
+    Raises:
+        InvalidMessage: nested deeper than `MAX_DEPTH`.
+
+    """
     # More opening brackets than the limit are needed to break it, so most messages end here.
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return 0
+        return
     depth = 0
     for match in _BRACKET.finditer(_STRING.sub(b"", raw)):
         depth += 1 if match.group() in b"[{" else -1
         if depth > MAX_DEPTH:
-            break
-    return depth
+            msg = f"The message nests {depth} levels deep or more; at most {MAX_DEPTH} are allowed"
+            raise InvalidMessage(msg)
 
 
-def check(raw: bytes, max_bytes: int) -> None:
-    """Check the size and the depth of one message that is known to be JSON.
+def check_size(raw: bytes, max_bytes: int) -> None:
+    """Check the size of one message.
 
     Raises:
-        InvalidMessage: nested deeper than `MAX_DEPTH`.
         TooLarge: over `max_bytes`.
 
     """
     if len(raw) > max_bytes:
         msg = f"The message has {len(raw)} bytes; at most {max_bytes} are allowed"
         raise TooLarge(msg)
-    if (depth := _depth(raw)) > MAX_DEPTH:
-        msg = f"The message nests {depth} levels deep or more; at most {MAX_DEPTH} are allowed"
-        raise InvalidMessage(msg)
 
 
-def squeezed(raw: bytes) -> bytes | None:
+def minified(raw: bytes) -> bytes | None:
     """Take the white space between tokens away, of any JSON text at once; None if it is not quite JSON."""
     try:
         raw.decode()
@@ -101,19 +102,21 @@ def squeezed(raw: bytes) -> bytes | None:
         return None
 
 
-def compact(raw: bytes, max_bytes: int) -> bytes:
+def compact(raw: bytes, max_bytes: int | None = None) -> bytes:
     """Check one message and take the white space between its tokens away.
 
     Raises:
         InvalidMessage: not JSON, not UTF-8, or nested deeper than `MAX_DEPTH`.
-        TooLarge: over `max_bytes`.
+        TooLarge: over `max_bytes`, where given.
 
     """
-    check(raw, max_bytes)
+    if max_bytes is not None:
+        check_size(raw, max_bytes)
+    check_depth(raw)
     try:
         raw.decode()
-        masked, restore = mask_surrogates(raw)
-        return restore(msgspec.json.format(masked, indent=-1))
+        mask = Mask(raw)
+        return mask.restore(msgspec.json.format(mask.masked, indent=-1))
     except UnicodeDecodeError as error:
         msg = f"The message is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}"
         raise InvalidMessage(msg) from None
@@ -134,22 +137,41 @@ def _reason(raw: bytes, error: msgspec.DecodeError) -> str:
 
 
 _ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def mask_surrogates(raw: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
-    """Put something harmless in the place of escaped surrogates, and return how to put them back, into any part.
+class Mask:
+    """Something harmless in the place of escaped surrogates, and the way back.
 
     Half a surrogate pair (a stream that cuts an emoji in two) is JSON, and the reference carries it, but msgspec
-    refuses it. The mask stands nowhere else in `raw`: it is random, so that nobody can write a message that has it.
+    refuses it. The mask stands nowhere else in the text: it is random, so that nobody can write a message that has it.
+    So whatever is kept of the text has to be restored first.
     """
-    if not _SURROGATE.search(raw):
-        return raw, bytes
-    mask = b"~%b~" % os.urandom(8).hex().encode()
-    masked = _ESCAPE.sub(lambda match: mask + match[1] if match[1] else match[0], raw)
-    return masked, lambda part: part.replace(mask, rb"\u")
 
+    def __init__(self, raw: bytes) -> None:
+        """Mask `raw`; the result is `masked`."""
+        self._mask = b""
+        self.masked = raw
+        if _SURROGATE.search(raw):
+            self._mask = b"~%b~" % os.urandom(8).hex().encode()
+            self.masked = _ESCAPE.sub(lambda match: self._mask + match[1] if match[1] else match[0], raw)
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+    def restore(self, part: bytes) -> bytes:
+        """Return JSON text as it was, from any part of the masked text."""
+        return part.replace(self._mask, rb"\u") if self._mask else part
+
+    def text(self, decoded: str) -> str:
+        """Return a string that was decoded from the masked text as the sender meant it.
+
+        Raises:
+            ValueError: it holds half a surrogate pair, which is no text.
+
+        """
+        if not self._mask:
+            return decoded
+        mask = self._mask.decode()
+        halves = re.sub(f"{mask}([0-9a-fA-F]{{4}})", lambda match: chr(int(match[1], 16)), decoded)
+        return halves.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def shown(raw: bytes) -> str:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from restate_pubsub.errors import TooLarge
 
+DEFAULT_PULL_TIMEOUT = 30.0
+"""Seconds that a pull waits, if its caller does not say."""
+DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
+"""Seconds for which a repeated idempotency key is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -33,7 +33,7 @@ from restate_pubsub.ingress import Ingress
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
-from restate_pubsub.topic.log import Retention
+from restate_pubsub.topic.policy import Retention
 from restate_pubsub.topic.virtual_object import create_pubsub_object
 from restate_pubsub.web.console.routes import Console
 from restate_pubsub.web.health import Health
@@ -82,6 +82,7 @@ def create_object(settings: Settings, **options: Any) -> restate.VirtualObject:
         retention=Retention(settings.retain_messages, settings.retain_bytes, settings.retain_idle),
         limits=limits_of(settings),
         idempotency_retention=settings.idempotency_retention,
+        pages=settings.pages,
         **options,
     )
 
@@ -120,7 +121,7 @@ def create_service(settings: Settings) -> Service:
         metrics,
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
-    pubsub = create_object(settings, local=hub, on_write=metrics.wrote)
+    pubsub = create_object(settings, local=hub, on_write=metrics.wrote, clock_offset=ingress.clock.offset)
     publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
     door = Door(publisher, limits) if settings.publish_enabled else None
     origins = Origins(settings.cors_origins)

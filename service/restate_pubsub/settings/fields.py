@@ -1,6 +1,6 @@
 """Every setting, once: its environment variable, type, default, and what it is for.
 
-`load` reads them; `docs` and `config/` are made from this table (`restate-pubsub settings`).
+`load` reads them; the reference, `config/` and the chart's schema are made from this table (`make generate`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from restate_pubsub.errors import ConfigError
+from restate_pubsub.protocol.limits import DEFAULT_IDEMPOTENCY_RETENTION, DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.protocol.urls import redacted_url
 from restate_pubsub.settings import environment
+from restate_pubsub.settings.kinds import NUMBER, SECRET, kind_of
 from restate_pubsub.settings.types import (
+    URL,
     BearerToken,
     Bind,
     Binds,
@@ -38,13 +41,16 @@ from restate_pubsub.settings.types import (
     Strings,
     Url,
 )
-from restate_pubsub.settings.units import format_duration, format_size
+from restate_pubsub.settings.units import format_size
 
 Group = Literal["Restate", "Serving", "Access", "Streams", "Limits", "Retention", "Logs"]
 
+_LIMITS = Limits()
+"""The library has these limits too, whose defaults are said there."""
 
-def _field(variable: str, default: Any, group: Group, kind: str, description: str, **rules: Any) -> Any:
-    extra: dict[str, JsonValue] = {"group": group, "kind": kind}
+
+def _field(variable: str, default: Any, group: Group, description: str, **rules: Any) -> Any:
+    extra: dict[str, JsonValue] = {"group": group}
     return Field(default, alias=variable, description=description, json_schema_extra=extra, **rules)
 
 
@@ -57,31 +63,38 @@ class Settings(BaseModel):
         "RESTATE_INGRESS_URL",
         "http://localhost:8080",
         "Restate",
-        "URL",
-        "Restate's ingress: streams pull from it, and publishes go to it",
+        "This is Restate's ingress: streams pull from it, and publishes go to it.",
     )
     admin_url: Url = _field(
-        "RESTATE_ADMIN_URL", "http://localhost:9070", "Restate", "URL", "Restate's admin API, for `register`"
+        "RESTATE_ADMIN_URL",
+        "http://localhost:9070",
+        "Restate",
+        "This is Restate's admin API, which `register` calls.",
     )
     auth_token: BearerToken | None = _field(
-        "RESTATE_AUTH_TOKEN", None, "Restate", "secret", "Bearer token for both (Restate Cloud)"
+        "RESTATE_AUTH_TOKEN",
+        None,
+        "Restate",
+        "Both get this bearer token (Restate Cloud).",
     )
     object_name: ObjectName = _field(
-        "PUBSUB_OBJECT_NAME", "pubsub", "Restate", "name", "Name of the Virtual Object; publishers use it"
+        "PUBSUB_OBJECT_NAME",
+        "pubsub",
+        "Restate",
+        "The Virtual Object has this name, and publishers use it.",
     )
     identity_keys: IdentityKeys = _field(
         "PUBSUB_RESTATE_IDENTITY_KEYS",
         (),
         "Restate",
-        "list",
-        "Request identity keys, comma-separated: only that Restate may invoke the object",
+        "Only the Restate that signs with one of these request identity keys may invoke the object. Separate them "
+        "by commas.",
     )
     idempotency_retention: Seconds = _field(
         "PUBSUB_IDEMPOTENCY_RETENTION",
-        3600.0,
+        DEFAULT_IDEMPOTENCY_RETENTION,
         "Restate",
-        "duration",
-        "How long a repeated idempotency key of a publish is known",
+        "A repeated idempotency key of a publish is known for this long.",
         ge=1,
     )
 
@@ -89,44 +102,46 @@ class Settings(BaseModel):
         "PUBSUB_BIND",
         ("0.0.0.0:9080",),
         "Serving",
-        "list",
-        "Listen addresses, comma-separated. One with another port than the first is internal: it serves everything, "
-        "and the first then only the streams and /health",
+        "The service listens on these addresses, separated by commas. One with another port than the first is "
+        "internal: it serves everything, and the first then serves only the streams and /health.",
         min_length=1,
     )
     metrics_bind: Bind | None = _field(
         "PUBSUB_METRICS_BIND",
         None,
         "Serving",
-        "address",
-        "A further listen address that serves /metrics and /health alone, for whoever scrapes and may not invoke",
+        "This further listen address serves /metrics and /health alone, for whoever scrapes and may not invoke.",
     )
     restate_path: Path = _field(
-        "PUBSUB_RESTATE_PATH", "/restate", "Serving", "path", "Where the Restate endpoint is mounted"
+        "PUBSUB_RESTATE_PATH",
+        "/restate",
+        "Serving",
+        "The Restate endpoint is mounted here.",
     )
     sse_path: Path = _field(
-        "PUBSUB_SSE_PATH", "/pubsub", "Serving", "path", "Where the streams are: GET {path}/{topic}"
+        "PUBSUB_SSE_PATH",
+        "/pubsub",
+        "Serving",
+        "The streams are here: GET {path}/{topic}.",
     )
     publish_enabled: bool = _field(
         "PUBSUB_PUBLISH_ENABLED",
         default=False,
         group="Serving",
-        kind="true or false",
-        description="The HTTP door: POST {path}/{topic} publishes, DELETE deletes the topic",
+        description="This allows HTTP publishing: POST {path}/{topic} publishes, and DELETE deletes the topic.",
     )
     console: bool = _field(
         "PUBSUB_CONSOLE",
         default=False,
         group="Serving",
-        kind="true or false",
-        description="The operators' page /console: follow topics, see this process's figures; it names topics",
+        description="This serves the operators' page /console, which follows topics and shows this process's "
+        "figures. It names topics.",
     )
     drain_timeout: Seconds = _field(
         "PUBSUB_DRAIN_TIMEOUT",
         20.0,
         "Serving",
-        "duration",
-        "On SIGTERM, streams end and invocations finish within this time; keep the pod's grace period longer",
+        "On SIGTERM, streams end and invocations finish within this time. Keep the pod's grace period longer.",
         ge=0,
         le=3600,
     )
@@ -135,43 +150,46 @@ class Settings(BaseModel):
         "PUBSUB_JWT_KEY",
         None,
         "Access",
-        "secret",
-        "Readers and writers of the streams need a token that this key verifies: a shared secret (HS*, at least 32 "
-        "bytes) or a public key in PEM (RS*, PS*, ES*, EdDSA)",
+        "Readers and writers of the streams need an access token that this key verifies. It is a shared secret "
+        "(HS*, at least 32 bytes) or a public key in PEM (RS*, PS*, ES*, EdDSA).",
     )
     jwks_url: Url | None = _field(
-        "PUBSUB_JWKS_URL", None, "Access", "URL", "The same with public keys from this URL, kept and renewed; use https"
+        "PUBSUB_JWKS_URL",
+        None,
+        "Access",
+        "The same, with public keys from this URL, which are kept and renewed. Use https.",
     )
     jwt_algorithms: Strings = _field(
         "PUBSUB_JWT_ALGORITHMS",
         (),
         "Access",
-        "list",
-        "Narrows what a token may be signed with, comma-separated; if not set, all that the kind of key allows",
+        "An access token must be signed with one of these, separated by commas. If not set, all that the kind of "
+        "key allows are taken.",
     )
     jwt_audience: Strings = _field(
         "PUBSUB_JWT_AUDIENCE",
         (),
         "Access",
-        "list",
-        "A token must name one of these in `aud`; if not set, a token that has an `aud` is refused",
+        "An access token must name one of these in `aud`. If not set, one that has an `aud` is refused.",
     )
     jwt_issuer: Strings = _field(
-        "PUBSUB_JWT_ISSUER", (), "Access", "list", "A token must come from one of these (`iss`), if set"
+        "PUBSUB_JWT_ISSUER",
+        (),
+        "Access",
+        "If set, an access token must come from one of these (`iss`).",
     )
     jwt_claim: Claim = _field(
         "PUBSUB_JWT_CLAIM",
         "pubsub",
         "Access",
-        "name",
-        "The claim that says what a token permits; a name, a URL, or names joined by dots for a claim inside others",
+        "This claim says what an access token permits. It is a name, a URL, or names joined by dots for a claim inside "
+        "others.",
     )
     jwt_leeway: Seconds = _field(
         "PUBSUB_JWT_LEEWAY",
         5.0,
         "Access",
-        "duration",
-        "How far the issuer's clock may be ahead (`nbf`, `iat`); `exp` is exact",
+        "The issuer's clock may be ahead by this much (`nbf`, `iat`). `exp` is exact.",
         ge=0,
         le=300,
     )
@@ -179,30 +197,26 @@ class Settings(BaseModel):
         "PUBSUB_JWT_COOKIE",
         "pubsub_token",
         "Access",
-        "name",
-        "The cookie that may carry the token, for EventSource with credentials",
+        "The cookie of this name may carry the access token, for an EventSource with credentials.",
     )
     jwt_query: bool = _field(
         "PUBSUB_JWT_QUERY",
         default=False,
         group="Access",
-        kind="true or false",
-        description="Take the token from the query, too (`?access_token=`): proxies on the way may log it",
+        description="The query may carry the access token, too (`?access_token=`). Proxies on the way may log it.",
     )
     cors_origins: Origins = _field(
         "PUBSUB_CORS_ORIGINS",
         (),
         "Access",
-        "list",
-        "Origins whose pages may read and publish: https://app.example.org, capacitor://localhost, or "
-        "https://*.example.org or * without cookies",
+        "Pages of these origins may read and publish: https://app.example.org, capacitor://localhost, or "
+        "https://*.example.org or * without cookies.",
     )
     trusted_proxies: int = _field(
         "PUBSUB_TRUSTED_PROXIES",
         0,
         "Access",
-        "number",
-        "How many proxies before this service add to X-Forwarded-For; the client is who the outermost of them saw",
+        "So many proxies before this service add to X-Forwarded-For. The client is who the outermost of them saw.",
         ge=0,
         le=16,
     )
@@ -211,199 +225,230 @@ class Settings(BaseModel):
         "PUBSUB_HEARTBEAT",
         15.0,
         "Streams",
-        "duration",
-        "A comment is sent this often, below the idle limit of every proxy on the way",
+        "A stream sends a comment this often. Keep it below the idle limit of every proxy on the way.",
         ge=0.1,
     )
     retry: Seconds = _field(
         "PUBSUB_RETRY",
         2.0,
         "Streams",
-        "duration",
-        "Browsers reconnect after about this time (each stream gets its own, up to twice as long)",
+        "Browsers reconnect after about this time. Each stream gets its own, up to twice as long.",
         ge=0.1,
     )
     send_timeout: Seconds = _field(
         "PUBSUB_SEND_TIMEOUT",
         30.0,
         "Streams",
-        "duration",
-        "A reader that takes nothing for this long is cut off",
+        "A reader that takes nothing for this long is cut off.",
         ge=0.1,
     )
     ring_bytes: Size = _field(
         "PUBSUB_RING_BYTES",
         4 * 1024**2,
         "Streams",
-        "size",
-        "Recent messages kept in memory for each topic that is read; slower readers read Restate again",
+        "So much of the recent messages of each topic that is read stays in memory. Slower readers read Restate again.",
         ge=1024,
     )
     rings_max_bytes: Size = _field(
         "PUBSUB_RINGS_MAX_BYTES",
         256 * 1024**2,
         "Streams",
-        "size",
-        "The same for all topics together; those that were least recently active give up theirs first",
+        "All topics together keep at most this much. Those that were least recently active give up theirs first.",
         ge=1024,
     )
     stream_max_age: Seconds = _field(
         "PUBSUB_STREAM_MAX_AGE",
         3600.0,
         "Streams",
-        "duration",
-        "A stream ends at this age, or up to a quarter earlier, so that readers spread over replicas; browsers go on "
-        "where they were. 0s: never",
+        "A stream ends at this age, or up to a quarter earlier, so that readers spread over replicas. Browsers go "
+        "on where they were. 0s means never.",
         ge=0,
     )
     linger: Seconds = _field(
         "PUBSUB_FEED_LINGER",
         30.0,
         "Streams",
-        "duration",
-        "How long a topic stays in memory after its last reader left",
+        "A topic stays in memory for this long after its last reader left.",
         ge=0,
     )
     feed_pull_timeout: Seconds = _field(
         "PUBSUB_FEED_PULL_TIMEOUT",
         600.0,
         "Streams",
-        "duration",
-        "How long a stream's own pull waits; lower it below the idle limit of a proxy before Restate",
+        "A stream's own pull waits this long. Lower it below the idle limit of a proxy before Restate.",
         ge=1,
         le=86400,
     )
 
     max_streams: int = _field(
-        "PUBSUB_MAX_STREAMS", 10_000, "Limits", "number", "Most open streams; each takes about 50 KiB", ge=1
+        "PUBSUB_MAX_STREAMS",
+        10_000,
+        "Limits",
+        "One process takes this many open streams. Each needs about 50 KiB.",
+        ge=1,
     )
     max_streams_per_client: int = _field(
         "PUBSUB_MAX_STREAMS_PER_CLIENT",
         1000,
         "Limits",
-        "number",
-        "Most open streams of one client address (IPv6: of its /64), and most publishes it may have under way",
+        "One client address (IPv6: its /64) may have this many open streams, and as many publishes under way.",
         ge=1,
     )
     max_streams_per_topic: int = _field(
-        "PUBSUB_MAX_STREAMS_PER_TOPIC", 5000, "Limits", "number", "Most open streams of one topic", ge=1
+        "PUBSUB_MAX_STREAMS_PER_TOPIC",
+        5000,
+        "Limits",
+        "One topic may have this many open streams.",
+        ge=1,
     )
     stream_rate: int = _field(
         "PUBSUB_STREAM_RATE",
         500,
         "Limits",
-        "number",
-        "New streams a second; more wait for their turn, and are refused if that takes longer than 5 s",
+        "One process takes this many new streams a second. More wait for their turn, and are refused if that "
+        "takes longer than 5 s.",
         ge=1,
     )
     stream_rate_per_client: int = _field(
-        "PUBSUB_STREAM_RATE_PER_CLIENT", 200, "Limits", "number", "The same for one client address", ge=1
+        "PUBSUB_STREAM_RATE_PER_CLIENT",
+        200,
+        "Limits",
+        "One client address may open this many streams a second.",
+        ge=1,
     )
     publish_rate_per_client: int = _field(
         "PUBSUB_PUBLISH_RATE_PER_CLIENT",
         100,
         "Limits",
-        "number",
-        "Publishes a second of one client address through the HTTP door (requests, not messages); twice that at once",
+        "One client address may publish this often a second over HTTP (requests, not messages), and twice that at "
+        "once.",
         ge=1,
     )
     message_rate_per_client: int = _field(
         "PUBSUB_MESSAGE_RATE_PER_CLIENT",
         20_000,
         "Limits",
-        "number",
-        "Messages a second that one client address publishes through the HTTP door; a body under way waits, a new "
-        "request is refused",
+        "One client address may publish this many messages a second over HTTP. A body under way waits, and a new "
+        "request is refused.",
         ge=1,
     )
     byte_rate_per_client: Size = _field(
         "PUBSUB_BYTE_RATE_PER_CLIENT",
         16 * 1024**2,
         "Limits",
-        "size",
-        "The same in bytes a second",
+        "One client address may publish this many bytes a second over HTTP, in the same way.",
         ge=1024,
     )
     request_max_bytes: Size = _field(
         "PUBSUB_REQUEST_MAX_BYTES",
         1024**3,
         "Limits",
-        "size",
-        "Most bytes of one request that publishes many messages; the rest goes into a new request",
+        "One request that publishes may bring this many bytes. The rest goes into a new request.",
         ge=2,
     )
     request_max_age: Seconds = _field(
         "PUBSUB_REQUEST_MAX_AGE",
         86400.0,
         "Limits",
-        "duration",
-        "How long one such request may go on",
+        "One request that publishes may go on for this long.",
         ge=1,
     )
     pull_timeout: Seconds = _field(
         "PUBSUB_PULL_TIMEOUT",
-        30.0,
+        DEFAULT_PULL_TIMEOUT,
         "Limits",
-        "duration",
-        "How long a pull waits before 408, if its caller does not say",
+        "A pull waits this long before 408, if its caller does not say.",
         ge=0,
         le=86400,
     )
     message_max_bytes: Size = _field(
-        "PUBSUB_MESSAGE_MAX_BYTES", 1024**2, "Limits", "size", "Largest message", ge=2, le=16 * 1024**2
+        "PUBSUB_MESSAGE_MAX_BYTES",
+        _LIMITS.message_bytes,
+        "Limits",
+        "A message may be this large.",
+        ge=2,
+        le=16 * 1024**2,
     )
     batch_max_bytes: Size = _field(
         "PUBSUB_BATCH_MAX_BYTES",
-        4 * 1024**2,
+        _LIMITS.batch_bytes,
         "Limits",
-        "size",
-        "Largest sum of an append's messages",
+        "The messages of one append may be this large together.",
         ge=2,
         le=24 * 1024**2,
     )
     batch_max_messages: int = _field(
-        "PUBSUB_BATCH_MAX_MESSAGES", 10_000, "Limits", "number", "Most messages of one append", ge=1, le=100_000
+        "PUBSUB_BATCH_MAX_MESSAGES",
+        _LIMITS.batch_messages,
+        "Limits",
+        "One append may have this many messages.",
+        ge=1,
+        le=100_000,
     )
     topic_max_bytes: Size = _field(
-        "PUBSUB_TOPIC_MAX_BYTES", 512, "Limits", "size", "Longest topic name, in bytes of UTF-8", ge=1, le=4096
+        "PUBSUB_TOPIC_MAX_BYTES",
+        _LIMITS.topic_bytes,
+        "Limits",
+        "A topic's name may be this long, in bytes of UTF-8.",
+        ge=1,
+        le=4096,
     )
     pull_max_bytes: Size = _field(
         "PUBSUB_PULL_MAX_BYTES",
-        4 * 1024**2,
+        _LIMITS.pull_bytes,
         "Limits",
-        "size",
-        "A pull's answer ends before the message that would pass this",
+        "A pull's answer ends before the message that would pass this size.",
         ge=1024,
         le=16 * 1024**2,
     )
     pull_max_messages: int = _field(
-        "PUBSUB_PULL_MAX_MESSAGES", 4096, "Limits", "number", "Most messages of one pull's answer", ge=1, le=100_000
+        "PUBSUB_PULL_MAX_MESSAGES",
+        _LIMITS.pull_messages,
+        "Limits",
+        "A pull's answer has at most this many messages.",
+        ge=1,
+        le=100_000,
     )
 
+    pages: bool = _field(
+        "PUBSUB_PAGES",
+        default=True,
+        group="Retention",
+        description="Messages are packed into pages; false keeps the form that the TypeScript object can go on with.",
+    )
     retain_messages: int | None = _field(
-        "PUBSUB_RETAIN_MESSAGES", None, "Retention", "number", "Messages kept of each topic; older ones go", ge=1
+        "PUBSUB_RETAIN_MESSAGES",
+        None,
+        "Retention",
+        "Each topic keeps this many messages, and older ones go.",
+        ge=1,
     )
     retain_bytes: Size | None = _field(
-        "PUBSUB_RETAIN_BYTES", None, "Retention", "size", "Bytes kept of each topic; older pages go", ge=1
+        "PUBSUB_RETAIN_BYTES",
+        None,
+        "Retention",
+        "Each topic keeps this much, and older pages go.",
+        ge=1,
     )
     retain_idle: Seconds | None = _field(
         "PUBSUB_RETAIN_IDLE",
         None,
         "Retention",
-        "duration",
-        "A topic that nobody wrote to for this long is deleted (up to a quarter later)",
+        "A topic that nobody wrote to for this long is deleted (up to a quarter later).",
         ge=1,
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = _field(
-        "PUBSUB_LOG_LEVEL", "info", "Logs", "debug, info, warning or error", "Least level that is logged"
+        "PUBSUB_LOG_LEVEL",
+        "info",
+        "Logs",
+        "Only what has this level or a higher one is logged.",
     )
     log_format: Literal["auto", "console", "json"] = _field(
         "PUBSUB_LOG_FORMAT",
         "auto",
         "Logs",
-        "auto, console or json",
-        "`auto` is `console` on a terminal and `json` elsewhere",
+        "`auto` is `console` on a terminal and `json` elsewhere.",
     )
 
     @property
@@ -481,9 +526,6 @@ def load(environ: Mapping[str, str], *, strict: bool = False) -> Settings:
     return settings
 
 
-_ARTICLES = {"number": "a whole number"}
-
-
 def _line(problem: dict[str, Any], given: Mapping[str, str]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not problem["loc"]:
@@ -491,11 +533,12 @@ def _line(problem: dict[str, Any], given: Mapping[str, str]) -> str:
     variable = str(problem["loc"][0])
     field = variables()[variable]
     value = given.get(variable, "")
-    shown = "…" if is_secret(field) else repr(redacted_url(value) if kind(field) == "URL" else value)
+    shown = "…" if is_secret(field) else repr(redacted_url(value) if kind_of(field) is URL else value)
     if problem["type"] in ("greater_than_equal", "less_than_equal"):
         message = f"out of range: use {rule(field)}"
     elif problem["type"].startswith(("int_", "bool_", "literal_")):
-        message = f"not one of what is allowed: use {_ARTICLES.get(kind(field), kind(field))}"
+        name = "a whole number" if kind_of(field) is NUMBER else kind_of(field).name
+        message = f"not one of what is allowed: use {name}"
     return f"{variable}={shown}: {message[0].lower()}{message[1:]}"
 
 
@@ -521,37 +564,24 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 
 def is_secret(field: FieldInfo) -> bool:
     """Whether the value must not be shown."""
-    return kind(field) == "secret"
-
-
-def kind(field: FieldInfo) -> str:
-    """Name the type of a setting for people."""
-    return _extra(field, "kind")
+    return kind_of(field) is SECRET
 
 
 def group(field: FieldInfo) -> str:
     """Return the heading under which a setting is documented."""
-    return _extra(field, "group")
-
-
-def _extra(field: FieldInfo, key: str) -> str:
     extra = field.json_schema_extra
-    return str(extra[key]) if isinstance(extra, dict) else ""
+    return str(extra["group"]) if isinstance(extra, dict) else ""
 
 
 def shown(field: FieldInfo, value: Any) -> str:
     """Write a value as one would in the environment; empty for none."""
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if kind(field) == "duration":
-        return format_duration(value)
-    if kind(field) == "size":
-        return format_size(value)
-    return str(value)
+    return "" if value is None else kind_of(field).write(value)
+
+
+def allowed(field: FieldInfo) -> str:
+    """Return for people what a setting takes: its kind, the range if there is one, and where else a secret may be."""
+    file = f"or in a file: {field.alias}{environment.FILE}" if is_secret(field) else ""
+    return ", ".join(part for part in (kind_of(field).name, rule(field), file) if part)
 
 
 def rule(field: FieldInfo) -> str:

@@ -26,15 +26,10 @@ def markdown(fields: Mapping[str, FieldInfo]) -> str:
             heading = settings.group(field)
             lines += ["", f"## {heading}", "", "| variable | default | what for | allowed |", "|---|---|---|---|"]
         default = settings.shown(field, field.default)
-        allowed = _allowed(variable, field)
-        cells = (f"`{variable}`", f"`{default}`" if default else "none", field.description or "", allowed)
+        shown = f"`{default}`" if default else "none"
+        cells = (f"`{variable}`", shown, field.description or "", settings.allowed(field))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
-
-
-def _allowed(variable: str, field: FieldInfo) -> str:
-    file = f"or in a file: {variable}_FILE" if settings.is_secret(field) else ""
-    return ", ".join(part for part in (settings.kind(field), settings.rule(field), file) if part)
 
 
 def environment_file(fields: Mapping[str, FieldInfo]) -> str:
@@ -59,7 +54,10 @@ def table(fields: Mapping[str, FieldInfo]) -> str:
         if settings.group(field) != heading:
             heading = settings.group(field)
             lines += [heading, "-" * len(heading), ""]
-        about = _allowed(variable, field)
         default = settings.shown(field, field.default)
-        lines += [f"{variable}={default}" if default else variable, f"    {field.description} ({about})", ""]
+        lines += [
+            f"{variable}={default}" if default else variable,
+            f"    {field.description} ({settings.allowed(field)})",
+            "",
+        ]
     return "\n".join(lines)

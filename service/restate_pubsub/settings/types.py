@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from restate_pubsub.settings.kinds import Kind, write_list
 from restate_pubsub.settings.origins import check_origins
-from restate_pubsub.settings.units import parse_duration, parse_size
+from restate_pubsub.settings.units import format_duration, format_size, parse_duration, parse_size
 
 
 def _url(text: str) -> str:
@@ -106,16 +107,24 @@ def _unit(parse: Any) -> Any:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
-Seconds = Annotated[float, _unit(parse_duration)]
-Size = Annotated[int, _unit(parse_size)]
-Url = Annotated[str, AfterValidator(_url)]
-Path = Annotated[str, AfterValidator(_path)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-ObjectName = Annotated[str, AfterValidator(_object_name)]
-IdentityKeys = Annotated[tuple[str, ...], BeforeValidator(_identity_keys)]
-Bind = Annotated[str, AfterValidator(_bind)]
-Binds = Annotated[tuple[str, ...], BeforeValidator(_binds)]
-Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
+DURATION = Kind("duration", pattern=r"^(\d+(\.\d+)?\s*(ms|s|m|h|d)|0)$", number="zero", write=format_duration)
+SIZE = Kind("size", pattern=r"^\d+(\.\d+)?\s*([kKmMgG][iI]?)?[bB]?$", number="number", write=format_size)
+URL = Kind("URL", pattern="^https?://")
+PATH = Kind("path", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
+NAME = Kind("name")
+ADDRESS = Kind("address")
+LIST = Kind("list", write=write_list)
+
+Seconds = Annotated[float, DURATION, _unit(parse_duration)]
+Size = Annotated[int, SIZE, _unit(parse_size)]
+Url = Annotated[str, URL, AfterValidator(_url)]
+Path = Annotated[str, PATH, AfterValidator(_path)]
+ObjectName = Annotated[str, NAME, AfterValidator(_object_name)]
+Claim = Annotated[str, NAME, AfterValidator(_claim)]
 BearerToken = Annotated[SecretStr, AfterValidator(_bearer)]
-Claim = Annotated[str, AfterValidator(_claim)]
-Cookie = Annotated[str, AfterValidator(_cookie)]
+Cookie = Annotated[str, NAME, AfterValidator(_cookie)]
+Strings = Annotated[tuple[str, ...], LIST, BeforeValidator(_listed)]
+IdentityKeys = Annotated[tuple[str, ...], LIST, BeforeValidator(_identity_keys)]
+Bind = Annotated[str, ADDRESS, AfterValidator(_bind)]
+Binds = Annotated[tuple[str, ...], LIST, BeforeValidator(_binds)]
+Origins = Annotated[tuple[str, ...], LIST, BeforeValidator(_origins)]

@@ -1,21 +1,20 @@
 """The log of one topic as arithmetic: bounds, pages, windows, truncation. No I/O, no Restate.
 
-A topic is a run of offsets `[head, tail)`. Each message lies in a state key of its own (`m_<offset>`) until
-its page of `PAGE` offsets is full; then the page is *sealed*: one key (`p_<page>`) takes its messages and the
-`m_` keys go. A full page that is not sealed is *loose*: one whose messages would be too many bytes for one state value
-stays so for ever, any other until the write that filled it has told its readers.
+A topic is a run of offsets `[head, tail)`. Each message lies in a state key of its own (`m_<offset>`) until its page
+of `PAGE` offsets is full. Then the page is *sealed*: one key (`p_<page>`) takes its messages and the `m_` keys go.
+Some full pages are *unsealed*: those whose messages are too many bytes for one value stay so for ever, others until
+the write that filled them has told its readers. What is known of an unsealed page lies in `e_<page>`.
 
-Functions here take the bounds and say what to read, write and clear; `handlers` does it. So what is true of
-the log (bounds never go back, what was appended is read back in order) can be tested without a server.
+Functions here take the bounds and say what to read, write and clear; `read` and `write` do it. So what is true of the
+log (bounds never go back, what was appended is read back in order) can be tested without a server.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from restate_pubsub.topic.policy import Retention
 
 PAGE = 64
 """Offsets in a page; part of the state's contract (`p_<offset // 64>`)."""
@@ -23,57 +22,51 @@ PAGE = 64
 PAGE_MAX_BYTES = 256 * 1024
 """A page over this is not sealed: Restate takes 32 MiB in one value, and a page is rewritten as a whole."""
 
-CARRY_BYTES = 16 * 1024
-"""How many bytes of the open page's messages the metadata carries as well.
+INLINE_BYTES = 16 * 1024
+"""So many bytes of the open page's messages stand in the metadata as well.
 
-What it carries needs no reading when the page is sealed, or when a reader asks for the newest messages: for tokens that
-is all of a page, and without it each of them would cost a read of its own, 64 in one write."""
+What stands there needs no reading when the page is sealed, or when a reader asks for the newest messages. Of tokens
+that is the whole page; without it each token would cost a read of its own, 64 in one write."""
 
 SEAL_AT_ONCE = 16
 """A batch that brings a page more messages than this seals it before anybody is told; a smaller one afterwards.
 
-Sealing later costs two more journal entries for each of the batch's messages, but its readers need not wait until what
-the page had before is loaded: 64 publishes in a row would else have one that is 9 ms later than the others. Nothing is
-loaded where the metadata carries it."""
+Sealing later costs two more journal entries for each of the batch's messages, but its readers need not wait until the
+rest of the page is loaded: of 64 publishes in a row, one would else be 9 ms later than the others. Nothing is loaded
+where the metadata has the messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a topic's metadata says.
+    """What a topic's metadata says of its log.
 
-    `open_bytes`, `open_events` (event names by offset) and `open_data` (the JSON of those that are carried, by offset)
-    are of the messages in the tail's page. Everything below `swept` is physically gone; what lies between it and `head`
-    is what truncation still owes. `size` is the bytes of the messages stored from `sized_from` on: a topic that another
-    implementation began has messages nobody counted. `timer` names the pending idle timer, 0 for none.
+    `open_events` (event names by offset), `open_data` (the JSON of those that are inlined) and `open_sizes` (the bytes
+    of those that are not) are of the messages in the tail's page. What lies below `swept` is counted no more, and is
+    cleared by the call that moved it. What lies between it and `head` is not cleared yet. `size` is the bytes of the
+    messages stored from `sized_from` on: a topic that another implementation began has messages nobody counted.
     """
 
     head: int = 0
     tail: int = 0
     closed: bool = False
-    open_bytes: int = 0
     open_events: Mapping[int, str] = field(default_factory=dict)
     open_data: Mapping[int, bytes] = field(default_factory=dict)
+    open_sizes: Mapping[int, int] = field(default_factory=dict)
     swept: int = 0
     size: int = 0
     sized_from: int = 0
-    timer: int = 0
+
+    def open_size(self, offset: int) -> int:
+        """Return the counted bytes of a message in the tail's page."""
+        return len(self.open_data[offset]) if offset in self.open_data else self.open_sizes.get(offset, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
-    """How much of a topic is kept; None is no limit. `idle` is in seconds."""
+class UnsealedPage:
+    """A full page that lies in `m_` keys: its event names and its counted bytes, by offset."""
 
-    messages: int | None = None
-    size: int | None = None
-    idle: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LoosePage:
-    """A full page that lies in `m_` keys: its counted bytes, and its event names by offset."""
-
-    size: int
-    events: Mapping[int, str]
+    events: Mapping[int, str] = field(default_factory=dict)
+    sizes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +82,29 @@ class PageWrite:
 class AppendPlan:
     """How a batch is written.
 
-    Load and clear the `m_` keys `load`, which go into the first of `pages` (what the old bounds carry is loaded
-    already); write `pages` and `keys` and what is known of full pages that are `loose`; then `bounds` holds. `later` is
-    a loose page that is to be sealed after that.
+    Load the `m_` keys `load`, which go into the first of `pages` (what the old bounds have inline is loaded already);
+    write `pages` and `keys` and what is known of full pages that are `unsealed`; then `bounds` holds. `later` is an
+    unsealed page that is to be sealed after that. `obsolete` are `m_` keys that the pages have taken, or that a killed
+    write may have left where they begin.
     """
 
     bounds: Bounds
     load: range
     pages: tuple[PageWrite, ...]
     keys: tuple[int, ...]
-    loose: Mapping[int, LoosePage]
+    unsealed: Mapping[int, UnsealedPage]
     later: PageWrite | None = None
+    obsolete: range = range(0)
+
+    @property
+    def touched(self) -> int:
+        """How many pages it fills."""
+        return len(self.pages) + len(self.unsealed)
+
+    @property
+    def simple(self) -> bool:
+        """Whether it is one key: a write that is killed leaves nothing that the next one does not write over."""
+        return not self.pages and not self.unsealed and len(self.keys) <= 1
 
 
 def page_of(offset: int) -> int:
@@ -107,62 +112,58 @@ def page_of(offset: int) -> int:
     return offset // PAGE
 
 
-def plan_append(bounds: Bounds, data: Sequence[bytes], events: Mapping[int, str], *, close: bool = False) -> AppendPlan:
+def plan_append(
+    bounds: Bounds, data: Sequence[bytes], events: Mapping[int, str], *, close: bool = False, pages: bool = True
+) -> AppendPlan:
     """Plan the append of messages whose JSON is `data`; `events` names some of them by offset.
 
-    A page is sealed when it is full, if its messages are known to fit. Those of the first page that are stored
-    already are known if they were counted.
+    A page is sealed when it is full, if its messages are known to fit. Those of the first page that are stored already
+    are known if they were counted. Without `pages` none is.
     """
-    sizes = [len(text) for text in data]
-    stop = bounds.tail + len(sizes)
-    load = range(0)
-    pages: list[PageWrite] = []
+    first, stop = bounds.tail, bounds.tail + len(data)
+    load = obsolete = range(0)
+    writes: list[PageWrite] = []
     keys: list[int] = []
-    loose: dict[int, LoosePage] = {}
+    unsealed: dict[int, UnsealedPage] = {}
     later = None
-    open_bytes, open_events, open_data = bounds.open_bytes, dict(bounds.open_events), dict(bounds.open_data)
-    offset = bounds.tail
+    page = replace(bounds)
+    offset = first
     while offset < stop:
-        page = page_of(offset)
-        end = min((page + 1) * PAGE, stop)
-        open_bytes += sum(sizes[offset - bounds.tail : end - bounds.tail])
-        open_events |= {at: name for at, name in events.items() if offset <= at < end}
-        start = min(max(page * PAGE, bounds.swept), offset)
+        number = page_of(offset)
+        end = min((number + 1) * PAGE, stop)
+        page = _filled(page, offset, data[offset - first : end - first], events)
         if end % PAGE:  # the batch ends inside this page: it stays open
             keys.extend(range(offset, end))
-            open_data |= _carried(open_data, offset, data[offset - bounds.tail :])
             break
-        fits = open_bytes <= PAGE_MAX_BYTES and start >= bounds.sized_from
-        at_hand = all(at in open_data for at in range(start, offset))
+        start = min(max(number * PAGE, bounds.swept), offset)
+        sizes = {at: page.open_size(at) for at in range(start, end)}
+        fits = pages and sum(sizes.values()) <= PAGE_MAX_BYTES and start >= bounds.sized_from
+        at_hand = all(at in bounds.open_data for at in range(start, offset))
         if fits and (at_hand or end - offset > SEAL_AT_ONCE):
-            pages.append(PageWrite(page, start, end))
-            load = range(start, offset) or load
+            writes.append(PageWrite(number, start, end))
+            if offset == first:
+                load, obsolete = range(start, offset), range(start, offset + 1)
         else:
             keys.extend(range(offset, end))
-            loose[page] = LoosePage(open_bytes, open_events)
-            later = PageWrite(page, start, end) if fits else later
-        open_bytes, open_events, open_data, offset = 0, {}, {}, end
-    grown = replace(
-        bounds,
-        tail=stop,
-        closed=bounds.closed or close,
-        open_bytes=open_bytes,
-        open_events=open_events,
-        open_data=open_data,
-        size=bounds.size + sum(sizes),
-    )
-    return AppendPlan(grown, load, tuple(pages), tuple(keys), loose, later)
+            unsealed[number] = UnsealedPage(page.open_events, sizes)
+            later = PageWrite(number, start, end) if fits else later
+        page, offset = replace(page, open_events={}, open_data={}, open_sizes={}), end
+    grown = replace(page, tail=stop, closed=bounds.closed or close, size=bounds.size + sum(len(text) for text in data))
+    return AppendPlan(grown, load, tuple(writes), tuple(keys), unsealed, later, obsolete)
 
 
-def _carried(before: Mapping[int, bytes], offset: int, data: Sequence[bytes]) -> dict[int, bytes]:
-    """Return which of the messages from `offset` on fit in the metadata beside those of `before`."""
-    room = CARRY_BYTES - sum(map(len, before.values()))
-    carried = {}
+def _filled(page: Bounds, offset: int, data: Sequence[bytes], events: Mapping[int, str]) -> Bounds:
+    """Add messages to the open page: inline as many as there is room for."""
+    room = INLINE_BYTES - sum(map(len, page.open_data.values()))
+    inlined, sizes = dict(page.open_data), dict(page.open_sizes)
     for at, text in enumerate(data, offset):
         if len(text) <= room:
-            carried[at] = text
+            inlined[at] = text
             room -= len(text)
-    return carried
+        else:
+            sizes[at] = len(text)
+    names = {at: name for at, name in events.items() if offset <= at < offset + len(data)}
+    return replace(page, open_events={**page.open_events, **names}, open_data=inlined, open_sizes=sizes)
 
 
 def truncated(bounds: Bounds, head: int) -> Bounds:
@@ -185,21 +186,15 @@ def emptied(bounds: Bounds) -> Bounds:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """What to look at before clearing: full pages, each one sealed key or else its `m_` keys from `first` on, and
-    `m_` keys of the open page.
-    """
+    """What to clear from `start` on: full `pages` have to be looked at; `open` says that the open page is next."""
 
-    pages: tuple[int, ...]
-    first: int
-    keys: range
+    start: int
+    pages: range
+    open: bool
 
     def __bool__(self) -> bool:
-        """Whether there is anything to look at."""
-        return bool(self.pages or self.keys)
-
-
-SWEEP_KEYS = 8
-"""How many messages of the open page one write looks at when the topic is over its size."""
+        """Whether there is anything to clear."""
+        return bool(self.pages) or self.open
 
 
 def plan_sweep(bounds: Bounds, retention: Retention, max_pages: int) -> SweepPlan:
@@ -207,45 +202,91 @@ def plan_sweep(bounds: Bounds, retention: Retention, max_pages: int) -> SweepPla
     over = _over(bounds.size, retention)
     open_page = page_of(bounds.tail)
     first = page_of(bounds.swept)
-    # A topic over its size loses whole pages, but never the one with the newest message.
-    last = min(max(page_of(bounds.head), page_of(bounds.tail - 1) if over else 0), first + max_pages)
-    pages = tuple(range(first, last))
-    keys = range(0)
-    if max(first, last) == open_page:
-        start = max(bounds.swept, open_page * PAGE)
-        stop = max(bounds.head, min(start + SWEEP_KEYS, bounds.tail - 1)) if over else bounds.head
-        keys = range(start, stop)
-    return SweepPlan(pages, bounds.swept, keys)
+    # A topic over its size loses its oldest messages, but never the newest one.
+    limit = max(bounds.head, bounds.tail - 1 if over else 0)
+    if limit <= bounds.swept:
+        return SweepPlan(bounds.swept, range(first, first), open=False)
+    # Of a page that only partly goes, single messages are cleared where they lie in keys of their own.
+    wanted = page_of(limit + PAGE - 1 if _large(bounds) else limit)
+    last = max(first, min(wanted, open_page, first + max_pages))
+    open_start = max(bounds.swept, open_page * PAGE)
+    return SweepPlan(bounds.swept, range(first, last), open=last == open_page and limit > open_start)
 
 
-def settle(
-    bounds: Bounds, plan: SweepPlan, retention: Retention, page_sizes: Mapping[int, int], key_sizes: Mapping[int, int]
-) -> tuple[Bounds, tuple[int, ...], range]:
-    """Say, now that the sizes are known, which pages and `m_` keys are cleared, and what holds afterwards."""
-    head, swept, size, open_bytes = bounds.head, bounds.swept, bounds.size, bounds.open_bytes
+def _large(bounds: Bounds) -> bool:
+    """Whether the topic's messages are so large that its pages stay unsealed."""
+    counted = bounds.tail - max(bounds.swept, bounds.sized_from)
+    return bounds.size * PAGE > counted * PAGE_MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep clears, page by page: sealed `pages`, whole `unsealed` pages, and single `m_` keys; then `bounds`.
+
+    Of a page that is partly cleared the rest stays, with what is known of it. `more`: another sweep finds something.
+    """
+
+    bounds: Bounds
+    pages: Sequence[int] = ()
+    unsealed: Sequence[int] = ()
+    keys: Sequence[int] = ()
+    more: bool = False
+
+
+def finish_sweep(
+    bounds: Bounds,
+    plan: SweepPlan,
+    retention: Retention,
+    sealed: Mapping[int, int],
+    unsealed: Mapping[int, UnsealedPage],
+) -> Sweep:
+    """Say what is cleared, now that the pages are known: the bytes of `sealed` ones, and the `unsealed` ones."""
+    head, swept, size = bounds.head, bounds.swept, bounds.size
     pages: list[int] = []
+    whole: list[int] = []
+    keys: list[int] = []
+
+    def goes(at: int) -> bool:
+        return at < head or (_over(size, retention) and at < bounds.tail - 1)
+
+    complete = True
     for page in plan.pages:
         end = (page + 1) * PAGE
-        if end > head and not _over(size, retention):
-            break
-        head, swept, size = max(head, end), max(swept, end), size - page_sizes[page]
-        pages.append(page)
-    stop = plan.keys.start
-    if len(pages) == len(plan.pages):
-        for at in plan.keys:
-            if at >= head and not _over(size, retention):
+        if page in sealed:
+            if not goes(end - 1):
+                complete = False
                 break
-            counted = key_sizes[at] if at >= bounds.sized_from else 0
-            head, stop, size, open_bytes = max(head, at + 1), at + 1, size - counted, open_bytes - counted
-        swept = max(swept, stop)
-    settled = replace(
-        truncated(bounds, head),
+            size -= sealed[page]
+            pages.append(page)
+            swept = end
+            continue
+        about = unsealed[page]
+        while swept < end and goes(swept):
+            size -= about.sizes.get(swept, 0)
+            keys.append(swept)
+            swept += 1
+            head = max(head, swept)
+        if swept < end:
+            complete = False
+            break
+        whole.append(page)
+    if complete and plan.open:
+        start = max(swept, page_of(bounds.tail) * PAGE)
+        for at in range(start, bounds.tail):
+            if not goes(at):
+                break
+            size -= bounds.open_size(at)
+            keys.append(at)
+            swept = at + 1
+    moved = truncated(bounds, max(head, swept))
+    finished = replace(
+        moved,
         swept=swept,
         size=max(size, 0),
-        open_bytes=max(open_bytes, 0),
         open_data={at: text for at, text in bounds.open_data.items() if at >= swept},
+        open_sizes={at: one for at, one in bounds.open_sizes.items() if at >= swept},
     )
-    return settled, tuple(pages), range(plan.keys.start, stop)
+    return Sweep(finished, pages, whole, keys, more=complete and bool(plan_sweep(finished, retention, 1)))
 
 
 def _over(size: int, retention: Retention) -> bool:
@@ -269,3 +310,19 @@ def plan_read(bounds: Bounds, offset: int, limit: int) -> ReadPlan:
     pages = tuple(range(page_of(offset), page_of(max(offset, min(stop, open_start)) + PAGE - 1)))
     keys = range(max(offset, open_start), stop)
     return ReadPlan(offset, stop, pages if offset < open_start else (), keys)
+
+
+def strays(bounds: Bounds, offsets: Sequence[int], pages: Sequence[int], unsealed: Sequence[int]) -> Sweep:
+    """Return what of these `m_` keys, `p_` and `e_` pages a killed call has left behind: nobody counts it.
+
+    `offsets`, `pages` and `unsealed` are all that there are.
+    """
+    open_page, first_page = page_of(bounds.tail), page_of(bounds.swept)
+    full = range(first_page, open_page)
+    kept = {page for page in pages if page in full}
+    return Sweep(
+        bounds,
+        [page for page in pages if page not in kept],
+        [page for page in unsealed if page not in full or page in kept],
+        [at for at in offsets if not bounds.swept <= at < bounds.tail or page_of(at) in kept],
+    )

@@ -29,9 +29,11 @@ APPEND: Schema = _object(
     stream=_object(
         ["id"],
         id={"type": "string", "minLength": 1, "maxLength": MAX_STREAM_ID_LENGTH},
-        attempt={"type": "string", "description": "This attempt's name; a later one's first batch replaces it"},
-        first={"type": "boolean", "default": False},
+        attempt={"type": "string", "description": "This attempt's name; one that is opened later replaces it"},
+        first={"type": "boolean", "default": False, "description": "Opens the attempt"},
         start={"type": "integer", "minimum": 0, "description": "How many of the stream's messages came before"},
+        digest={"type": "string", "description": "The digest of those"},
+        last={"type": "boolean", "default": False, "description": "The stream ends with this batch"},
     ),
 )
 PULL: Schema = _object(

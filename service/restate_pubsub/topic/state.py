@@ -6,56 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
-from restate_pubsub.protocol.calls import Subscription, decode, decode_messages
-from restate_pubsub.protocol.json_text import mask_surrogates
+from restate_pubsub.protocol.calls import StreamRef, Subscription, decode, decode_messages
+from restate_pubsub.protocol.json_text import Mask
 from restate_pubsub.protocol.messages import Message, event_names, join, named
-from restate_pubsub.topic.log import Bounds, LoosePage
+from restate_pubsub.topic.log import PAGE, Bounds, UnsealedPage, emptied
+from restate_pubsub.topic.policy import Policy, StoredPolicy
+from restate_pubsub.topic.streams import KnownStream
 
 METADATA_KEY = "messagesMetadata"
 SUBSCRIPTION_KEY = "subscription"
-STREAMS_KEY = "streams"
-
-
-class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """One entry of the `streams` state key."""
-
-    offset: int
-    next_offset: int
-    count: int
-    attempt: str | None = None
-
-
-class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """The `messagesMetadata` state key. The reference writes `head` and `tail` alone."""
-
-    head: int
-    tail: int
-    closed: bool = False
-    open_bytes: int = 0
-    open_events: dict[str, str] = {}
-    open_data: dict[str, msgspec.Raw] = {}
-    swept: int | None = None
-    size: int = 0
-    sized_from: int = 0
-    timer: int = 0
-
-
-class Page(msgspec.Struct, omit_defaults=True):
-    """A sealed page: the messages from `offset` on."""
-
-    offset: int
-    messages: list[msgspec.Raw]
-    events: dict[str, str] = {}
-
-
-class Loose(msgspec.Struct):
-    """A full page that stays in `m_` keys: its size, and the names of its events."""
-
-    size: int = 0
-    events: dict[str, str] = {}
+UNFINISHED_KEY = "unfinished"
+"""It is there while a call has keys to write or clear that nobody counts, and afterwards if that call was killed."""
+OLD_STREAMS_KEY = "streams"
+"""The streams of a topic in the version before: all in one key, the newest 64."""
 
 
 def message_key(offset: int) -> str:
@@ -68,46 +35,183 @@ def page_key(page: int) -> str:
     return f"p_{page}"
 
 
-def loose_key(page: int) -> str:
+def unsealed_key(page: int) -> str:
     """Return the state key for what is known of a full page that is not sealed."""
     return f"e_{page}"
 
 
-def decode_bounds(raw: bytes | None) -> Bounds:
+def stream_key(ref: StreamRef) -> str:
+    """Return the state key of a stream; those with attempts and those that count have names of their own."""
+    return f"s_{ref.id}" if ref.start is None else f"k_{ref.id}"
+
+
+def index_key(number: int) -> str:
+    """Return the state key that names the stream that was the topic's `number`-th."""
+    return f"i_{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class LastStream:
+    """The stream that was written last, and its state key: counted in the same step as its messages."""
+
+    key: str
+    known: KnownStream
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic's metadata says.
+
+    `policy` is None before the first write. `streams` numbers the streams that are remembered: their names are in
+    the index from the first number up to the second; None if the version before wrote here last. `sweep_due` is the
+    tail at which a delayed sweep was sent, `sweeping` the one at which a sweep was sent at once, 0 for none. `timer`
+    names the pending idle timer, 0 for none, and `timers` counts those that there were. `forgetting` is the index up
+    to which a pending call forgets streams, and `round` counts these calls. `since` is where the topic began after it
+    was deleted.
+    """
+
+    bounds: Bounds = field(default_factory=Bounds)
+    policy: Policy | None = None
+    last_stream: LastStream | None = None
+    streams: tuple[int, int] | None = None
+    sweep_due: int = 0
+    sweeping: int = 0
+    timer: int = 0
+    timers: int = 0
+    forgetting: int = 0
+    round: int = 0
+    since: int = 0
+    exists: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing that could be deleted."""
+        first, stop = self.streams or (0, 0)
+        return self.bounds.head == self.bounds.tail and not self.bounds.closed and first == stop
+
+    def deleted(self) -> Topic:
+        """Return what is left of a deleted topic: its counters."""
+        bounds = emptied(self.bounds)
+        return Topic(
+            bounds, self.policy, streams=(0, 0), timers=self.timers, round=self.round, since=bounds.tail, exists=True
+        )
+
+
+class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """The `messagesMetadata` state key. The reference writes `head` and `tail` alone.
+
+    `open_bytes` is for the version before, which does not read `open_sizes`.
+    """
+
+    head: int
+    tail: int
+    closed: bool = False
+    open_bytes: int = 0
+    open_sizes: dict[str, int] | None = None
+    open_events: dict[str, str] = {}
+    open_data: dict[str, msgspec.Raw] = {}
+    swept: int | None = None
+    size: int = 0
+    sized_from: int = 0
+    timer: int = 0
+    timers: int = 0
+    policy: StoredPolicy | None = None
+    last_stream: tuple[str, KnownStream] | None = None
+    streams: tuple[int, int] | None = None
+    sweep_due: int = 0
+    sweeping: int = 0
+    forgetting: int = 0
+    round: int = 0
+    since: int = 0
+
+
+class Page(msgspec.Struct, omit_defaults=True):
+    """A sealed page: the messages from `offset` on."""
+
+    offset: int
+    messages: list[msgspec.Raw]
+    events: dict[str, str] = {}
+
+
+class Unsealed(msgspec.Struct, omit_defaults=True):
+    """A full page that stays in `m_` keys: the bytes of its messages, and the names of its events.
+
+    The version before wrote and reads `size`, the sum.
+    """
+
+    size: int = 0
+    events: dict[str, str] = {}
+    sizes: dict[str, int] | None = None
+
+
+def decode_topic(raw: bytes | None) -> Topic:
     """Read the metadata; without any, the topic is new."""
     if not raw:
-        return Bounds()
-    masked, restore = mask_surrogates(raw)
-    meta = decode(masked, Metadata, METADATA_KEY)
+        return Topic(streams=(0, 0))
+    mask = Mask(raw)
+    meta = decode(mask.masked, Metadata, METADATA_KEY)
     ours = meta.swept is not None  # the reference writes head and tail alone, and clears at once
-    return Bounds(
+    inlined = {int(at): mask.restore(bytes(text)) for at, text in meta.open_data.items()}
+    bounds = Bounds(
         head=meta.head,
         tail=meta.tail,
         closed=meta.closed,
-        open_bytes=meta.open_bytes,
         open_events={int(at): name for at, name in meta.open_events.items()},
-        open_data={int(at): restore(bytes(text)) for at, text in meta.open_data.items()},
+        open_data=inlined,
+        open_sizes=_sizes(meta, inlined),
         swept=meta.head if meta.swept is None else meta.swept,
         size=meta.size,
         sized_from=meta.sized_from if ours else meta.tail,
+    )
+    return Topic(
+        bounds,
+        None if meta.policy is None else meta.policy.policy(),
+        None if meta.last_stream is None else LastStream(mask.text(meta.last_stream[0]), meta.last_stream[1]),
+        meta.streams,
+        sweep_due=meta.sweep_due,
+        sweeping=meta.sweeping,
         timer=meta.timer,
+        timers=max(meta.timers, meta.timer),
+        forgetting=meta.forgetting,
+        round=meta.round,
+        since=meta.since,
+        exists=True,
     )
 
 
-def encode_bounds(bounds: Bounds) -> bytes:
+def _sizes(meta: Metadata, inlined: Mapping[int, bytes]) -> dict[int, int]:
+    if meta.open_sizes is not None:
+        return {int(at): size for at, size in meta.open_sizes.items()}
+    # The version before knew only the sum.
+    others = [at for at in range(meta.tail - meta.tail % PAGE, meta.tail) if at not in inlined]
+    return {others[0]: max(meta.open_bytes - sum(map(len, inlined.values())), 0)} if others else {}
+
+
+def encode_topic(topic: Topic) -> bytes:
     """Write the metadata: the reference's two fields first, then ours."""
+    bounds, last = topic.bounds, topic.last_stream
     return msgspec.json.encode(
         Metadata(
             head=bounds.head,
             tail=bounds.tail,
             closed=bounds.closed,
-            open_bytes=bounds.open_bytes,
+            open_bytes=sum(map(len, bounds.open_data.values())) + sum(bounds.open_sizes.values()),
+            open_sizes={str(at): size for at, size in bounds.open_sizes.items()},
             open_events={str(at): name for at, name in bounds.open_events.items()},
             open_data={str(at): msgspec.Raw(text) for at, text in bounds.open_data.items()},
             swept=bounds.swept,
             size=bounds.size,
             sized_from=bounds.sized_from,
-            timer=bounds.timer,
+            timer=topic.timer,
+            timers=topic.timers,
+            policy=None if topic.policy is None else StoredPolicy.of(topic.policy),
+            last_stream=None if last is None else (last.key, last.known),
+            streams=topic.streams,
+            sweep_due=topic.sweep_due,
+            sweeping=topic.sweeping,
+            forgetting=topic.forgetting,
+            round=topic.round,
+            since=topic.since,
         )
     )
 
@@ -129,28 +233,43 @@ def encode_page(offset: int, messages: Sequence[Message]) -> bytes:
 
 def decode_page(raw: bytes) -> tuple[int, list[Message]]:
     """Read a sealed page: its first offset and its messages."""
-    page, texts = decode_messages(raw, Page, "page", "messages")
+    page, texts, _ = decode_messages(raw, Page, "page", "messages")
     return page.offset, named(page.offset, texts, page.events)
 
 
-def encode_loose(loose: LoosePage) -> bytes:
+def encode_unsealed(about: UnsealedPage) -> bytes:
     """Write what is known of a full page that is not sealed."""
-    return msgspec.json.encode({"size": loose.size, "events": {str(at): name for at, name in loose.events.items()}})
+    return msgspec.json.encode(
+        Unsealed(
+            sum(about.sizes.values()),
+            {str(at): name for at, name in about.events.items()},
+            {str(at): size for at, size in about.sizes.items()},
+        )
+    )
 
 
-def decode_loose(raw: bytes | None) -> LoosePage:
+def decode_unsealed(raw: bytes | None, page: int) -> UnsealedPage:
     """Read what is known of a full page that is not sealed; the reference's pages have no such key."""
     if not raw:
-        return LoosePage(0, {})
-    stored = decode(raw, Loose, "page events")
-    return LoosePage(stored.size, {int(at): name for at, name in stored.events.items()})
+        return UnsealedPage()
+    about = decode(raw, Unsealed, "page events")
+    sizes = about.sizes
+    if sizes is None:  # the version before knew only the sum, and clears the page as a whole
+        sizes = {str((page + 1) * PAGE - 1): about.size}
+    return UnsealedPage({int(at): name for at, name in about.events.items()}, {int(at): n for at, n in sizes.items()})
 
 
-def decode_streams(raw: bytes | None) -> dict[str, KnownStream]:
-    """Read which streams the topic remembers, oldest first."""
-    return msgspec.json.decode(raw, type=dict[str, KnownStream]) if raw else {}
+def decode_stream(raw: bytes | None) -> KnownStream | None:
+    """Read one stream that the topic remembers."""
+    return msgspec.json.decode(raw, type=KnownStream) if raw else None
 
 
-def encode_streams(streams: Mapping[str, KnownStream]) -> bytes:
-    """Write which streams the topic remembers."""
-    return msgspec.json.encode(streams)
+def encode_stream(known: KnownStream) -> bytes:
+    """Write one stream that the topic remembers."""
+    return msgspec.json.encode(known)
+
+
+def decode_old_streams(raw: bytes | None) -> dict[str, KnownStream]:
+    """Read the streams that the version before left, by today's state keys, the oldest first."""
+    old = msgspec.json.decode(raw, type=dict[str, KnownStream]) if raw else {}
+    return {f"k_{name}" if known.attempt is None else f"s_{name}": known for name, known in old.items()}

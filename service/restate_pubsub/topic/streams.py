@@ -1,69 +1,112 @@
-"""Streams inside a topic: who may go on with one, what of a batch is new. Pure arithmetic, as in `topic.log`.
+"""Streams inside a topic: who may go on with one, and what of a batch is new. Pure arithmetic, as in `log`.
 
 A stream has an id that its writer chose. In its first form it has *attempts*: a durable step that is retried opens
-the stream again, the log says so with a `restart` event, and a batch of an attempt that was replaced is refused,
-so that the words of two attempts are never mixed. In its second form it *counts*: each batch says how many
-messages of the stream came before it, and those that are there already are passed over, so that a repeated
-request adds nothing however it was cut into batches.
+the stream again, and from that moment on the attempts that were opened earlier are refused, whenever their batches
+arrive. The first batch of the new attempt says `restart` if the one before it had written anything.
+
+In its second form it *counts*: each batch says how many messages of the stream came before it, and those that are
+there already are passed over, so that a repeated request adds nothing however it was cut into batches. A digest of
+the messages so far tells a repetition from another request that uses the same key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from restate_pubsub.errors import InvalidRequest, StreamReplaced
-from restate_pubsub.protocol.calls import StreamRef
-from restate_pubsub.protocol.messages import Message, restart_message
-from restate_pubsub.topic.state import KnownStream
+import msgspec
 
-MAX_KNOWN = 64
-"""Streams that one topic remembers: the newest, as a retry comes soon or not at all."""
+from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced
+from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.digest import digest
+from restate_pubsub.protocol.messages import Message, restart_message
+
+
+class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=True):
+    """What a topic remembers of one stream.
+
+    `offset` is where its first message is, `next_offset` follows its last, `count` is how many there are. `attempt`
+    writes it, `successor` was opened since and has not written yet. Of a counted stream, `digest` is that of all its
+    messages, and `done` says that its request came to its end. `touched` is the round of forgetting in which it was
+    written or opened last (`remembered`).
+    """
+
+    offset: int
+    next_offset: int
+    count: int
+    attempt: str | None = None
+    successor: str | None = None
+    digest: str | None = None
+    done: bool = False
+    touched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """What of a batch is appended: `messages`, of which the first `announced` say that the stream was restarted.
 
-    `streams` is what the topic remembers then.
+    `known` is what the topic remembers of the stream then, None for a batch without one.
     """
 
-    streams: Mapping[str, KnownStream]
+    known: KnownStream | None
     messages: Sequence[Message]
-    announced: int
+    announced: int = 0
 
 
-def admit(streams: Mapping[str, KnownStream], ref: StreamRef, messages: Sequence[Message], tail: int) -> Admitted:
-    """Decide over a batch of a stream on a topic that ends at `tail`.
+def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message], tail: int) -> Admitted:
+    """Decide over a batch of a stream on a topic that ends at `tail`; `known` is what the topic remembers of it.
 
     Raises:
-        StreamReplaced: a later attempt of the stream has begun.
+        StreamReplaced: another attempt of the stream was opened later, or the topic does not know the stream.
         InvalidRequest: the batch leaves out messages of the stream.
+        KeyReused: the stream's messages were others when it was sent before.
 
     """
-    known = streams.get(ref.id)
-    announced = 0
     if ref.start is not None:
-        have = known.count if known else 0
-        if ref.start > have:
-            msg = f"stream {ref.id!r}: the batch begins at message {ref.start}, but only {have} are here"
-            raise InvalidRequest(msg)
-        messages = messages[have - ref.start :]
-        known = known or KnownStream(tail, tail, 0)
-    elif known is None:
-        known = KnownStream(tail, tail, 0, ref.attempt)
-    elif known.attempt != ref.attempt:
+        return _counted(known or KnownStream(tail, tail, 0), ref, ref.start, messages, tail)
+    if known is None:
         if not ref.first:
-            raise StreamReplaced.by(ref.id, known.offset)
-        if known.count:
-            announced = 1
-            messages = [restart_message(ref.id, known.offset), *messages]
-        known = KnownStream(tail + announced, tail, 0, ref.attempt)
+            raise StreamReplaced.unknown(ref.id)
+        known = KnownStream(tail, tail, 0)
+    if ref.first and not messages:
+        opened = known if known.attempt == ref.attempt else msgspec.structs.replace(known, successor=ref.attempt)
+        return Admitted(opened, ())
+    if ref.attempt == known.attempt and known.successor is None:
+        return Admitted(_grown(known, messages, tail), messages)
+    if ref.attempt != known.successor and not ref.first:
+        raise StreamReplaced.by(ref.id, known.offset)
+    announced = 1 if known.count else 0
+    if announced:
+        messages = [restart_message(ref.id, known.offset), *messages]
+    return Admitted(_grown(KnownStream(tail, tail, 0, ref.attempt), messages, tail, announced), messages, announced)
+
+
+def _grown(known: KnownStream, messages: Sequence[Message], tail: int, announced: int = 0) -> KnownStream:
     if not messages:
-        return Admitted(streams, messages, announced)
-    stop = tail + len(messages)
-    offset = known.offset if known.count else tail + announced
-    others = {name: other for name, other in streams.items() if name != ref.id}
-    kept = dict(list(others.items())[-(MAX_KNOWN - 1) :])
-    kept[ref.id] = KnownStream(offset, stop, known.count + len(messages) - announced, known.attempt)
-    return Admitted(kept, messages, announced)
+        return known
+    return msgspec.structs.replace(
+        known,
+        offset=known.offset if known.count else tail + announced,
+        next_offset=tail + len(messages),
+        count=known.count + len(messages) - announced,
+    )
+
+
+def _counted(known: KnownStream, ref: StreamRef, start: int, messages: Sequence[Message], tail: int) -> Admitted:
+    have = known.count
+    if start > have:
+        msg = f"stream {ref.id!r}: the batch begins at message {start}, but only {have} are here"
+        raise InvalidRequest(msg)
+    stop = start + len(messages)
+    # A batch that ends before what is here cannot be compared: only the digest of all is kept.
+    compared = ref.digest is not None and known.digest is not None and stop >= have
+    if compared and known.digest != digest(ref.digest or "", messages[: have - start]):
+        raise KeyReused.other_messages(ref.id)
+    if (known.done and stop > have) or (ref.last and stop < have):
+        raise KeyReused.other_length(ref.id, have)
+    new = messages[have - start :]
+    grown = _grown(known, new, tail)
+    if ref.digest is not None and stop >= have:
+        whole = digest(ref.digest, messages)
+        grown = msgspec.structs.replace(grown, digest=whole, done=known.done or ref.last)
+    return Admitted(grown, new)

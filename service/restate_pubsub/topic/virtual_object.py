@@ -14,11 +14,12 @@ from restate.handler import TypeHint
 from restate.retry_policy import InvocationRetryPolicy
 
 from restate_pubsub.errors import PubsubError
-from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.limits import DEFAULT_IDEMPOTENCY_RETENTION, DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.topic import schemas
-from restate_pubsub.topic.handlers import LocalReaders, Topic, TopicOptions
-from restate_pubsub.topic.log import Retention
-from restate_pubsub.topic.read import RAW
+from restate_pubsub.topic.handlers import Handlers
+from restate_pubsub.topic.policy import Policy, Retention
+from restate_pubsub.topic.restate_context import RAW, RestateContext, RestateSharedContext
+from restate_pubsub.topic.steps import LocalReaders, TopicOptions
 
 WRITES = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
@@ -42,7 +43,6 @@ READS = InvocationRetryPolicy(
 NOTHING = timedelta(0)
 SUSPEND_AFTER = timedelta(milliseconds=20)
 """A waiting pull gives back its invoker slot and its connection after this, and resumes for some 1.5 ms."""
-DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
 
 MANIFEST = "restate-pubsub-manifest"
 """The metadata by which a registration knows whether an old replica or a new one was discovered."""
@@ -53,12 +53,14 @@ DISCOVERY_VERSION = 4
 def create_pubsub_object(
     name: str = "pubsub",
     *,
-    pull_timeout: float = 30.0,
+    pull_timeout: float = DEFAULT_PULL_TIMEOUT,
     retention: Retention | None = None,
     limits: Limits | None = None,
     idempotency_retention: float = DEFAULT_IDEMPOTENCY_RETENTION,
     local: LocalReaders | None = None,
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None,
+    clock_offset: Callable[[], float] = lambda: 0.0,
+    pages: bool = True,
 ) -> VirtualObject:
     """Return the pubsub Virtual Object, to bind in a Restate endpoint: one object per topic.
 
@@ -70,18 +72,20 @@ def create_pubsub_object(
         idempotency_retention: seconds for which a repeated idempotency key of `publish` and `append` is known.
         local: the readers in this process, which get messages straight from the handler that wrote them.
         on_write: told of each append, with the handler's name and the number of messages.
+        clock_offset: says how many seconds Restate's clock is ahead of this process's.
+        pages: pack messages into pages. Without, topics stay in the form of `@restatedev/pubsub`, which can go on
+            with them; they cost more to read.
 
     """
-    topic = Topic(
-        name,
-        TopicOptions(
-            limits=limits or Limits(),
-            retention=retention or Retention(),
-            pull_timeout=pull_timeout,
-            local=local,
-            on_write=on_write,
-        ),
+    limits = limits or Limits()
+    policy = Policy(
+        message_bytes=limits.message_bytes,
+        batch_bytes=limits.batch_bytes,
+        batch_messages=limits.batch_messages,
+        retention=retention or Retention(),
+        pages=pages,
     )
+    topic = Handlers(TopicOptions(policy, limits, pull_timeout, local, on_write))
     known = timedelta(seconds=idempotency_retention)
     pubsub = VirtualObject(
         name,
@@ -89,6 +93,12 @@ def create_pubsub_object(
         state_preload=False,  # a topic's state is its whole log
         journal_retention=NOTHING,
     )
+
+    def shared(ctx: ObjectSharedContext) -> RestateSharedContext:
+        return RestateSharedContext(ctx, name, clock_offset)
+
+    def exclusive(ctx: ObjectContext) -> RestateContext:
+        return RestateContext(ctx, name, clock_offset)
 
     def add(
         fn: Callable[..., Awaitable[Any]],
@@ -98,9 +108,10 @@ def create_pubsub_object(
         kind: Literal["exclusive", "shared"] = "exclusive",
         **options: Any,
     ) -> None:
+        port = exclusive if kind == "exclusive" else shared
         options.setdefault("idempotency_retention", NOTHING)
         options.setdefault("invocation_retry_policy", WRITES if kind == "exclusive" else READS)
-        handler = _handler(fn, takes_input=takes is not None)
+        handler = _handler(fn, port, takes_input=takes is not None)
         pubsub.handler(fn.__name__, kind=kind, input_serde=RAW, output_serde=RAW, **options)(handler)
         io = pubsub.handlers[fn.__name__].handler_io
         io.input_type = _hint(schemas.ANY if takes is None else takes)
@@ -114,8 +125,9 @@ def create_pubsub_object(
     add(topic.close, None, schemas.NEXT, idempotency_retention=known)
     add(topic.delete, None, None, idempotency_retention=known)
     add(topic.info, None, schemas.INFO, kind="shared")
-    add(topic.sweep, None, None, ingress_private=True)
+    add(topic.sweep, schemas.ANY, None, ingress_private=True)
     add(topic.expire, schemas.ANY, None, ingress_private=True)
+    add(topic.forget, schemas.ANY, None, ingress_private=True)
     pubsub.service_tag.metadata = {MANIFEST: _fingerprint(pubsub)}
     return pubsub
 
@@ -135,7 +147,9 @@ def _hint(schema: schemas.Schema) -> TypeHint[Any]:
     return TypeHint(annotation=Any, generate_json_schema=lambda: schema)
 
 
-def _handler(fn: Callable[..., Awaitable[Any]], *, takes_input: bool) -> Callable[..., Awaitable[Any]]:
+def _handler(
+    fn: Callable[..., Awaitable[Any]], port: Callable[[Any], Any], *, takes_input: bool
+) -> Callable[..., Awaitable[Any]]:
     """Wrap a method as the SDK wants it: two parameters, bytes in, bytes out, this project's errors terminal.
 
     A handler that needs no input takes any, and passes it over: some callers always send a body.
@@ -143,7 +157,7 @@ def _handler(fn: Callable[..., Awaitable[Any]], *, takes_input: bool) -> Callabl
 
     async def handler(ctx: ObjectContext | ObjectSharedContext, raw: bytes) -> bytes:
         with _Terminal():
-            return await (fn(ctx, raw) if takes_input else fn(ctx)) or b""
+            return await (fn(port(ctx), raw) if takes_input else fn(port(ctx))) or b""
 
     handler.__doc__ = fn.__doc__
     return handler

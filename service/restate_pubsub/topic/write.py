@@ -1,24 +1,23 @@
-"""Write a topic's messages into Restate's state, seal its pages, and clear what is truncated.
+"""Write a topic's messages into its state, seal its pages, and clear what is not counted any more.
 
-What is planned is in `topic.log`; here are its commands, and their order, by which a reader that looks in between finds
-every message in one place or the other.
+What is planned is in `log`; here are the commands, and their order: a reader that looks in between finds every
+message in one place or the other, and a call that is killed in between leaves nothing that is counted and not there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from restate import ObjectContext
-
 from restate_pubsub.protocol.messages import Message
-from restate_pubsub.topic import log as topic_log
-from restate_pubsub.topic import state as stored
-from restate_pubsub.topic.log import AppendPlan, Bounds, Retention
-from restate_pubsub.topic.read import RAW, get_keys, get_pages
+from restate_pubsub.topic import state
+from restate_pubsub.topic.context import ExclusiveContext
+from restate_pubsub.topic.log import AppendPlan, Bounds, Sweep, finish_sweep, plan_sweep, strays
+from restate_pubsub.topic.policy import Retention
+from restate_pubsub.topic.read import get_keys, get_pages
 
 
-async def write(ctx: ObjectContext, bounds: Bounds, plan: AppendPlan, messages: Sequence[Message]) -> None:
-    """Write a batch as planned; nobody sees it before the metadata counts it, and `clear_written` comes after that."""
+async def write(ctx: ExclusiveContext, bounds: Bounds, plan: AppendPlan, messages: Sequence[Message]) -> None:
+    """Write a batch as planned. Nobody sees it before the metadata counts it."""
     first = bounds.tail
     already = await get_keys(ctx, plan.load, bounds.open_data)
     for page in plan.pages:
@@ -27,64 +26,78 @@ async def write(ctx: ObjectContext, bounds: Bounds, plan: AppendPlan, messages: 
             for at in range(page.start, min(first, page.stop))
         ]
         after = messages[max(page.start - first, 0) : page.stop - first]
-        ctx.set(stored.page_key(page.page), stored.encode_page(page.start, [*before, *after]), RAW)
+        ctx.set(state.page_key(page.page), state.encode_page(page.start, [*before, *after]))
     for at in plan.keys:
-        ctx.set(stored.message_key(at), messages[at - first].data, RAW)
-    for number, about in plan.loose.items():
-        ctx.set(stored.loose_key(number), stored.encode_loose(about), RAW)
+        ctx.set(state.message_key(at), messages[at - first].data)
+    for number, about in plan.unsealed.items():
+        ctx.set(state.unsealed_key(number), state.encode_unsealed(about))
         # Readers look here first, and a write that was killed before its end may have left a page that nobody counted.
-        ctx.clear(stored.page_key(number))
+        ctx.clear(state.page_key(number))
 
 
-def clear_written(ctx: ObjectContext, plan: AppendPlan) -> None:
+def clear_obsolete(ctx: ExclusiveContext, plan: AppendPlan) -> None:
     """Clear the keys of the messages that the plan's pages have taken.
 
     Not before the metadata counts the pages: a write that is killed in between must leave the keys.
     """
-    for at in plan.load:
-        ctx.clear(stored.message_key(at))
+    for at in plan.obsolete:
+        ctx.clear(state.message_key(at))
 
 
-async def seal(ctx: ObjectContext, before: Bounds, plan: AppendPlan, swept: int, messages: Sequence[Message]) -> None:
-    """Seal the page that the plan left for later; neither `messages` nor what the bounds `before` carry is loaded.
+async def seal(
+    ctx: ExclusiveContext, before: Bounds, plan: AppendPlan, swept: int, messages: Sequence[Message]
+) -> None:
+    """Seal the page that the plan left for later; neither `messages` nor what the bounds `before` have is loaded.
 
-    The page's own key comes first, and what is known of the loose page goes last: a reader that finds neither looks
+    The page's own key comes first, and what is known of the unsealed page goes last: a reader that finds neither looks
     for the messages' keys, which have gone by then, and so for the page once more.
     """
     page = plan.later
-    if page is None:
+    if page is None or swept >= page.stop:
         return
-    first, events = before.tail, plan.loose[page.page].events
+    first, events = before.tail, plan.unsealed[page.page].events
     start = max(page.start, swept)
     already = await get_keys(ctx, range(start, first), before.open_data)
     if len(already) < first - start:
         return  # something is missing that should not be: sealed without it, it would be lost for good
     older = [Message(already[at], events.get(at)) for at in range(start, first)]
-    ctx.set(stored.page_key(page.page), stored.encode_page(start, [*older, *messages[: page.stop - first]]), RAW)
+    new = messages[max(start - first, 0) : page.stop - first]
+    ctx.set(state.page_key(page.page), state.encode_page(start, [*older, *new]))
     for at in range(start, page.stop):
-        ctx.clear(stored.message_key(at))
-    ctx.clear(stored.loose_key(page.page))
+        ctx.clear(state.message_key(at))
+    ctx.clear(state.unsealed_key(page.page))
 
 
-async def sweep(ctx: ObjectContext, bounds: Bounds, retention: Retention, max_pages: int) -> Bounds:
-    """Clear a part of what lies below the head, and return the bounds that hold then."""
-    plan = topic_log.plan_sweep(bounds, retention, max_pages)
+async def swept(ctx: ExclusiveContext, bounds: Bounds, retention: Retention, max_pages: int) -> Sweep:
+    """Look at a part of what is to be cleared, and say what goes; `clear_swept` does it once the metadata says so."""
+    plan = plan_sweep(bounds, retention, max_pages)
     if not plan:
-        return bounds
-    sealed, loose = await get_pages(ctx, plan.pages) if plan.pages else ({}, {})
-    keys = await get_keys(ctx, plan.keys, bounds.open_data)
-    page_sizes = {page: about.size for page, about in loose.items()}
-    page_sizes |= {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
-    key_sizes = {at: len(keys.get(at, b"")) for at in plan.keys}
-    settled, pages, cleared = topic_log.settle(bounds, plan, retention, page_sizes, key_sizes)
-    for page in pages:
-        if page in sealed:
-            ctx.clear(stored.page_key(page))
-        if page not in loose:
-            continue
-        ctx.clear(stored.loose_key(page))
-        for at in range(max(plan.first, page * topic_log.PAGE), (page + 1) * topic_log.PAGE):
-            ctx.clear(stored.message_key(at))
-    for at in cleared:
-        ctx.clear(stored.message_key(at))
-    return settled
+        return Sweep(bounds)
+    sealed, unsealed = await get_pages(ctx, plan.pages)
+    sizes = {page: sum(len(message.data) for message in messages) for page, messages in sealed.items()}
+    return finish_sweep(bounds, plan, retention, sizes, unsealed)
+
+
+def clear_swept(ctx: ExclusiveContext, sweep: Sweep) -> None:
+    """Clear what the metadata counts no more."""
+    for page in sweep.pages:
+        ctx.clear(state.page_key(page))
+    for at in sweep.keys:
+        ctx.clear(state.message_key(at))
+    for page in sweep.unsealed:
+        ctx.clear(state.unsealed_key(page))
+
+
+def stray_keys(keys: Sequence[str], bounds: Bounds) -> list[str]:
+    """Return which of all the topic's keys are of its log, and nobody counts: a deleted topic's, or a killed call's."""
+    found: dict[str, list[int]] = {"m": [], "p": [], "e": []}
+    for key in keys:
+        prefix, _, number = key.partition("_")
+        if prefix in found and number.isascii() and number.isdigit():
+            found[prefix].append(int(number))
+    stray = strays(bounds, found["m"], found["p"], found["e"])
+    return [
+        *map(state.message_key, stray.keys),
+        *map(state.page_key, stray.pages),
+        *map(state.unsealed_key, stray.unsealed),
+    ]

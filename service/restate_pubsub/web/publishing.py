@@ -17,6 +17,7 @@ from restate_pubsub.client.pubsub_client import MAX_KEY_LENGTH
 from restate_pubsub.client.token_stream import TokenStream
 from restate_pubsub.errors import (
     InvalidRequest,
+    KeyReused,
     PubsubError,
     RequestTooLong,
     StreamFailed,
@@ -24,6 +25,7 @@ from restate_pubsub.errors import (
     Unauthorized,
     UnsupportedType,
 )
+from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
@@ -83,7 +85,11 @@ class Door:
         if kind == JSON:
             return await self._one(request, topic, upload, key, close=close)
         if kind == NDJSON:
-            return await self._many(request, topic, upload, key, close=close)
+            try:
+                return await self._many(request, topic, upload, key, close=close)
+            except StreamFailed as error:
+                # Nothing of this request is there: what is there is the other one's.
+                raise error.cause if isinstance(error.cause, KeyReused) else error from None
         msg = f"Content-Type {kind[:80]!r} is not one of {JSON} (one message) and {NDJSON} (one message a line)"
         raise UnsupportedType(msg)
 
@@ -103,7 +109,9 @@ class Door:
                     raise TooLarge(msg)
         upload.meter.take(messages=1)
         message = Message(compact(body, self._limits.message_bytes))
-        done = await self._client.append_encoded(topic, [message], close=close, idempotency_key=key)
+        # The topic itself remembers the key, for as long as the message is in its log.
+        stream = None if key is None else StreamRef(key, start=0, digest="", last=True)
+        done = await self._client.append_encoded(topic, [message], close=close, stream=stream)
         return JSONResponse({"offset": done.offset, "nextOffset": done.next_offset, "count": 1})
 
     async def _many(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from restate_pubsub.access.admission import BUCKETS_SWEPT_AT, Admission, Quota
 from restate_pubsub.errors import Busy, OverLimit, TooMany
+
+ROOMY = Quota(
+    streams=10_000,
+    streams_per_client=1000,
+    streams_per_topic=5000,
+    stream_rate=500,
+    stream_rate_per_client=200,
+    publish_rate_per_client=100,
+    message_rate_per_client=20_000,
+    byte_rate_per_client=16 * 1024**2,
+)
 
 
 class Time:
@@ -26,7 +38,7 @@ class Time:
 
 
 def admission(time: Time, **quota: float) -> Admission:
-    return Admission(Quota(**quota), clock=time, sleep=time.sleep)  # type: ignore[arg-type]
+    return Admission(replace(ROOMY, **quota), clock=time, sleep=time.sleep)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +108,7 @@ async def test_a_client_over_its_rate_takes_no_turn_of_others() -> None:
 
 async def test_a_reader_that_goes_while_it_waits_gives_its_place_back() -> None:
     """Cancelled before it was let in."""
-    let = Admission(Quota(stream_rate=1))
+    let = Admission(replace(ROOMY, stream_rate=1))
     async with let.stream("a", "t"):
         waiting = asyncio.ensure_future(let.stream("a", "t").__aenter__())
         await asyncio.sleep(0)

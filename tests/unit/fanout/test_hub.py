@@ -17,7 +17,7 @@ from restate_pubsub.fanout.observer import Nobody
 from restate_pubsub.fanout.source import MemorySource
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.protocol.sse import message_frame
-from support.harness import until
+from support.waiting import until
 
 
 def numbers(start: int, stop: int) -> list[Message]:
@@ -297,7 +297,7 @@ async def test_a_suspected_write_is_pulled_at_once(hub: Hub, source: MemorySourc
     reader = Collected(hub.open("t", Start()))
     await until(lambda: source.pulls, "the first pull")
     source._topic("t").messages += numbers(0, 1)  # nobody was woken
-    hub.suspect("t")
+    hub.delivery_uncertain("t")
     await reader.has(wire_bytes(0, 1))
     await reader.close()
 
@@ -322,7 +322,7 @@ async def test_a_write_here_that_no_pull_brings_is_asked_for(
     reader = Collected(hub.open("t", Start()))
     await until(lambda: source.pulls, "the first pull")
     source._topic("t").messages += numbers(0, 1)  # nobody was woken
-    hub.heard("t", 1)
+    hub.expect_tail("t", 1)
     await reader.has(wire_bytes(0, 1))
     await reader.close()
 
@@ -402,7 +402,7 @@ async def test_every_reader_gets_everything_once_whatever_happens(source: Memory
             hub.deliver("t", source.append("t", *numbers(written, written + count)))
         elif way < 0.6:
             source._topic("t").messages += numbers(written, written + count)
-            hub.suspect("t")
+            hub.delivery_uncertain("t")
         else:
             source.append("t", *numbers(written, written + count))
         written += count

@@ -16,7 +16,10 @@ from restate_pubsub.protocol.calls import Subscription
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state as stored
-from restate_pubsub.topic.log import Bounds, LoosePage
+from restate_pubsub.topic.log import Bounds, UnsealedPage
+from restate_pubsub.topic.policy import Policy, Retention
+from restate_pubsub.topic.state import Topic
+from restate_pubsub.topic.streams import KnownStream
 
 MESSAGES = st.lists(
     st.builds(
@@ -56,23 +59,36 @@ def test_a_page_is_read_as_it_was_written(messages: list[Message], at: int) -> N
 
 def test_the_references_metadata_is_understood() -> None:
     """Head and tail alone: everything below the head is swept, nothing was counted."""
-    bounds = stored.decode_bounds(b'{"head":3,"tail":70}')
-    assert Bounds(head=3, tail=70, swept=3, sized_from=70) == bounds
+    topic = stored.decode_topic(b'{"head":3,"tail":70}')
+    assert Bounds(head=3, tail=70, open_sizes={64: 0}, swept=3, sized_from=70) == topic.bounds
+    assert (topic.exists, topic.policy) == (True, None)
+
+
+def test_the_metadata_of_the_version_before_is_understood() -> None:
+    """It knew the sum of the open page's bytes, and its streams lie in another key."""
+    topic = stored.decode_topic(b'{"head":0,"tail":2,"openBytes":9,"openData":{"0":1},"swept":0,"size":9,"timer":2}')
+    assert Bounds(tail=2, open_data={0: b"1"}, open_sizes={1: 8}, size=9) == topic.bounds
+    assert (topic.streams, topic.timer, topic.timers) == (None, 2, 2)
 
 
 def test_metadata_begins_with_what_the_reference_reads() -> None:
     """Its head and tail are ours."""
-    text = stored.encode_bounds(Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2))
-    assert {key: json.loads(text)[key] for key in ("head", "tail")} == {"head": 1, "tail": 2}
-    assert Bounds(head=1, tail=2, open_events={1: "tool"}, swept=1, timer=2) == stored.decode_bounds(text)
+    bounds = Bounds(head=1, tail=2, open_events={1: "tool"}, open_sizes={1: 9}, swept=1)
+    policy = Policy(message_bytes=5, retention=Retention(1, 2, 3.5), pages=False)
+    known = KnownStream(1, 2, 1, "a", successor="b")
+    topic = Topic(bounds, policy, stored.LastStream("s_é", known), (1, 2), 3, 4, 5, 6, 7, 8, 9, exists=True)
+    text = stored.encode_topic(topic)
+    assert text.startswith(b'{"head":1,"tail":2,')
+    assert topic == stored.decode_topic(text)
 
 
 def test_a_missing_state_is_an_empty_topic() -> None:
     """For every key."""
-    assert Bounds() == stored.decode_bounds(None)
+    assert Topic(streams=(0, 0)) == stored.decode_topic(None)
     assert stored.decode_subscriptions(None) == []
-    assert LoosePage(0, {}) == stored.decode_loose(None)
-    assert stored.decode_streams(None) == {}
+    assert UnsealedPage() == stored.decode_unsealed(None, 0)
+    assert stored.decode_old_streams(None) == {}
+    assert stored.decode_stream(None) is None
 
 
 def test_the_references_subscriptions_are_understood() -> None:
@@ -100,21 +116,21 @@ def test_the_references_subscriptions_are_understood() -> None:
 def test_a_bad_append_is_refused_by_field_and_rule(text: str, rule: str) -> None:
     """So that its caller can mend it."""
     with pytest.raises(InvalidRequest, match=rule):
-        calls.decode_append(text.encode(), Limits())
+        calls.decode_append(text.encode())
 
 
 @pytest.mark.parametrize(
-    ("limits", "text"),
+    ("policy", "texts"),
     [
-        (Limits(batch_messages=1), '{"messages":[{"data":1},{"data":2}]}'),
-        (Limits(message_bytes=3), '{"messages":[{"data":1},{"data":"abc"}]}'),
-        (Limits(batch_bytes=3), '{"messages":[{"data":10},{"data":20}]}'),
+        (Policy(batch_messages=1), [b"1", b"2"]),
+        (Policy(message_bytes=3), [b"1", b'"abc"']),
+        (Policy(batch_bytes=3), [b"10", b"20"]),
     ],
 )
-def test_a_batch_over_a_limit_is_refused(limits: Limits, text: str) -> None:
+def test_a_batch_over_a_limit_is_refused(policy: Policy, texts: list[bytes]) -> None:
     """Count, size of one, size of all."""
-    with pytest.raises(TooLarge, match="at most"):
-        calls.decode_append(text.encode(), limits)
+    with pytest.raises(TooLarge, match=r"append: .*at most"):
+        policy.check([Message(text) for text in texts], "append")
 
 
 def test_half_a_surrogate_pair_leaves_its_neighbours_as_they_are() -> None:
@@ -129,17 +145,32 @@ def test_no_message_makes_its_neighbours_unreadable() -> None:
     every_pair = "".join(a + b for a in string.punctuation for b in string.punctuation)
     messages = [Message(json.dumps(every_pair).encode()), Message(b'"\\ud83d"')]
     assert (0, messages) == stored.decode_page(stored.encode_page(0, messages))
-    carried = Bounds(tail=2, open_data={at: message.data for at, message in enumerate(messages)})
-    assert carried == stored.decode_bounds(stored.encode_bounds(carried))
+    inlined = Bounds(tail=2, open_data={at: message.data for at, message in enumerate(messages)})
+    assert inlined == stored.decode_topic(stored.encode_topic(Topic(inlined))).bounds
 
 
 def test_an_append_with_half_a_surrogate_pair_is_read() -> None:
     """With its events and flags."""
     text = b'{"messages":[{"data":"\\ud83d"},{"data": {"a": 1}, "event":"tool"}],"close":true}'
-    messages, close, stream = calls.decode_append(text, Limits())
+    messages, close, stream = calls.decode_append(text)
     assert [Message(b'"\\ud83d"'), Message(b'{"a":1}', "tool")] == messages
     assert close
     assert stream is None
+
+
+def test_a_stream_is_what_its_name_means_however_it_is_written() -> None:
+    """Escapes, as `json.dumps` writes them, are the characters they stand for."""
+    plain = '{"messages":[{"data":1}],"stream":{"id":"\U0001f600","attempt":"\U0001f600!","first":true}}'
+    escaped = json.dumps(json.loads(plain))
+    assert "ud83d" in escaped
+    expected = calls.StreamRef("\U0001f600", "\U0001f600!", first=True)
+    assert expected == calls.decode_append(plain.encode()).stream == calls.decode_append(escaped.encode()).stream
+
+
+def test_half_a_surrogate_pair_is_no_name() -> None:
+    """No text has it."""
+    with pytest.raises(InvalidRequest, match="half a surrogate"):
+        calls.decode_append(b'{"messages":[],"stream":{"id":"\\ud83d","start":0}}')
 
 
 @pytest.mark.parametrize(
@@ -198,18 +229,18 @@ def test_any_other_topic_is_a_topic(topic: str) -> None:
 def test_json_that_explodes_is_refused_not_followed(text: bytes) -> None:
     """No recursion error gets out."""
     with pytest.raises(PubsubError):
-        calls.decode_append(text, Limits())
+        calls.decode_append(text)
 
 
 def test_a_deep_message_in_a_batch_is_refused() -> None:
     """As it is alone."""
     deep = b"[" * 200 + b"]" * 200
     with pytest.raises(InvalidMessage, match="message 0"):
-        calls.decode_append(b'{"messages":[{"data":%b}]}' % deep, Limits())
+        calls.decode_append(b'{"messages":[{"data":%b}]}' % deep)
 
 
 def test_an_append_is_read_as_it_is_written() -> None:
     """What the client sends is what the object gets."""
     ref: Any = calls.StreamRef("s", attempt="a", first=True)
     messages = [Message(b"1", "tool"), Message(b'"x"')]
-    assert (messages, True, ref) == calls.decode_append(calls.encode_append(messages, close=True, stream=ref), Limits())
+    assert (messages, True, ref) == calls.decode_append(calls.encode_append(messages, close=True, stream=ref))

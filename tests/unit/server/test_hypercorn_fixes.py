@@ -20,7 +20,8 @@ from hypercorn.protocol.h2 import BUFFER_HIGH_WATER
 
 from restate_pubsub.server import hypercorn_fixes as hypercorn_mends
 from restate_pubsub.server.hypercorn_fixes import BoundedBuffer, EndingConnection, mend
-from support.harness import free_port, listens, until
+from support.harness import free_port, listens
+from support.waiting import until
 
 
 async def test_what_a_client_takes_no_window_for_is_waited_for() -> None:

@@ -2,78 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restate_pubsub.errors import InvalidRequest, StreamReplaced
+from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced
 from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.digest import digest
 from restate_pubsub.protocol.messages import Message
-from restate_pubsub.topic import streams
-from restate_pubsub.topic.state import KnownStream
+from restate_pubsub.topic.streams import KnownStream, admit
 
 
 def tokens(*texts: str) -> list[Message]:
     return [Message(b'"%b"' % text.encode()) for text in texts]
 
 
+def opened(known: KnownStream | None, attempt: str, tail: int = 10) -> KnownStream:
+    """Return what is known after an attempt was opened."""
+    done = admit(known, StreamRef("s", attempt, first=True), [], tail)
+    assert not done.messages
+    assert done.known is not None
+    return done.known
+
+
 def test_a_first_attempt_is_announced_to_nobody() -> None:
     """Its messages are appended as they are."""
-    done = streams.admit({}, StreamRef("s", "a", first=True), tokens("x", "y"), 10)
+    done = admit(opened(None, "a"), StreamRef("s", "a"), tokens("x", "y"), 10)
     assert (tokens("x", "y"), 0) == (done.messages, done.announced)
-    assert {"s": KnownStream(10, 12, 2, "a")} == done.streams
+    assert KnownStream(10, 12, 2, "a") == done.known
 
 
 def test_a_later_attempt_says_where_the_abandoned_one_began() -> None:
     """So that a page can drop what it showed; then come the new words."""
-    known = {"s": KnownStream(10, 12, 2, "a")}
-    done = streams.admit(known, StreamRef("s", "b", first=True), tokens("z"), 15)
+    known = opened(KnownStream(10, 12, 2, "a"), "b")
+    done = admit(known, StreamRef("s", "b"), tokens("z"), 15)
     assert [Message(b'{"id":"s","offset":10}', "restart"), *tokens("z")] == done.messages
-    assert {"s": KnownStream(16, 17, 1, "b")} == done.streams
+    assert KnownStream(16, 17, 1, "b") == done.known
 
 
-def test_a_replaced_attempt_is_refused() -> None:
-    """Its words would be mixed with those of the attempt that replaced it."""
-    known = {"s": KnownStream(16, 17, 1, "b")}
-    with pytest.raises(StreamReplaced, match="from offset 16"):
-        streams.admit(known, StreamRef("s", "a"), tokens("y"), 17)
+def test_an_attempt_that_opens_and_writes_at_once_takes_over() -> None:
+    """The way of the version before."""
+    done = admit(KnownStream(10, 12, 2, "a"), StreamRef("s", "b", first=True), tokens("z"), 15)
+    assert KnownStream(16, 17, 1, "b") == done.known
 
 
-def test_an_attempt_goes_on_although_the_topic_has_forgotten_it() -> None:
-    """A topic remembers only so many streams, and retention or `delete` forgets them."""
-    done = streams.admit({}, StreamRef("s", "a"), tokens("y"), 3)
-    assert tokens("y") == done.messages
+def test_an_attempt_is_refused_from_the_moment_another_is_opened() -> None:
+    """Its words would be mixed with those of the attempt that replaces it."""
+    known = opened(KnownStream(10, 12, 2, "a"), "b")
+    with pytest.raises(StreamReplaced, match="from offset 10"):
+        admit(known, StreamRef("s", "a"), tokens("y"), 12)
+
+
+def test_an_attempt_that_was_opened_earlier_and_writes_late_is_refused() -> None:
+    """Also if the later one has finished before its first batch comes: the order is that of the opening."""
+    known = opened(opened(None, "a"), "b")
+    finished = admit(known, StreamRef("s", "b"), tokens("z"), 10).known
+    with pytest.raises(StreamReplaced):
+        admit(finished, StreamRef("s", "a"), tokens("late"), 11)
+
+
+def test_opening_twice_is_opening_once() -> None:
+    """A call that got no answer is repeated."""
+    known = opened(None, "a")
+    assert known == opened(known, "a")
+    wrote = admit(known, StreamRef("s", "a"), tokens("x"), 10).known
+    assert wrote == opened(wrote, "a", 11)
+
+
+def test_a_stream_that_the_topic_does_not_know_is_refused() -> None:
+    """Its topic was deleted: what it has left would begin in the middle."""
+    with pytest.raises(StreamReplaced, match="deleted"):
+        admit(None, StreamRef("s", "a"), tokens("y"), 3)
 
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 19), st.integers(1, 20)), max_size=10))
 def test_a_repeated_request_adds_nothing_however_it_is_cut(total: int, cuts: list[tuple[int, int]]) -> None:
     """Batches of a counted stream may overlap in any way."""
     body = tokens(*(str(at) for at in range(total)))
-    known: Mapping[str, KnownStream] = {}
+    known: KnownStream | None = None
     log: list[Message] = []
     for start, count in [*cuts, (len(log), 0)]:
         batch = body[start : start + count]
         if start > len(log) or start > total:
             continue
-        done = streams.admit(known, StreamRef("k", start=start), batch, len(log))
-        known, log = done.streams, log + list(done.messages)
-    done = streams.admit(known, StreamRef("k", start=0), body, len(log))
+        ref = StreamRef("k", start=start, digest=digest("", body[:start]))
+        done = admit(known, ref, batch, len(log))
+        known, log = done.known, log + list(done.messages)
+    done = admit(known, StreamRef("k", start=0, digest="", last=True), body, len(log))
     assert body == log + list(done.messages)
+    assert done.known is not None
+    assert done.known.done
+
+
+@pytest.mark.parametrize("other", [["x"], ["x", "y", "w"], ["w"], [], ["x", "y", "z", "w"]])
+def test_a_key_that_comes_with_another_body_is_refused(other: list[str]) -> None:
+    """Shorter, longer or different: the two would be mixed."""
+    done = admit(None, StreamRef("k", start=0, digest="", last=True), tokens("x", "y", "z"), 0)
+    with pytest.raises(KeyReused, match="'k'"):
+        admit(done.known, StreamRef("k", start=0, digest="", last=True), tokens(*other), 3)
+
+
+def test_an_empty_request_is_remembered_as_well() -> None:
+    """So that its repetition, with `close`, is no write to a closed topic."""
+    ref = StreamRef("k", start=0, digest="", last=True)
+    done = admit(None, ref, [], 5)
+    assert done.known is not None
+    again = admit(done.known, ref, [], 5)
+    assert (done.known, []) == (again.known, list(again.messages))
 
 
 def test_a_gap_is_refused() -> None:
     """Messages of the stream would be missing."""
     with pytest.raises(InvalidRequest, match="begins at message 3, but only 0"):
-        streams.admit({}, StreamRef("k", start=3), tokens("x"), 0)
-
-
-def test_a_topic_remembers_the_newest_streams() -> None:
-    """And no more than it should."""
-    known: Mapping[str, KnownStream] = {}
-    for at in range(200):
-        known = streams.admit(known, StreamRef(f"s{at}", "a", first=True), tokens("x"), at).streams
-    assert len(known) == streams.MAX_KNOWN
-    assert "s199" in known
-    assert "s0" not in known
+        admit(None, StreamRef("k", start=3), tokens("x"), 0)

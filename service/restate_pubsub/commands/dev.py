@@ -1,0 +1,68 @@
+"""`restate-pubsub dev`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from restate_pubsub.commands.addresses import address, restate_endpoint
+from restate_pubsub.commands.command import Command, load_settings, run
+from restate_pubsub.commands.register import register_at
+from restate_pubsub.settings.fields import Settings
+
+
+@click.command(cls=Command)
+@click.option("--base-dir", default=".restate", show_default=True, help="Keep the local Restate's data in this folder.")
+def dev(base_dir: str) -> None:
+    """Run everything on this machine: a local Restate server, the service, and its registration.
+
+    The ports are those of RESTATE_INGRESS_URL, RESTATE_ADMIN_URL and PUBSUB_BIND. Ctrl-C ends all of it.
+    """
+    from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415 - keeps `--help` quick
+
+    settings = load_settings(strict=True)
+    configure(settings)
+    run(_dev(settings, Path(base_dir)))
+
+
+async def _dev(settings: Settings, base_dir: Path) -> None:
+    from restate_pubsub.commands.local_restate import RestateServer  # noqa: PLC0415
+    from restate_pubsub.server.app import create_service  # noqa: PLC0415
+    from restate_pubsub.server.serving import listen, serve  # noqa: PLC0415
+
+    sockets = listen(settings.listens, send_timeout=settings.send_timeout)
+    ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
+    restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin)
+    click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)
+    await restate_server.start()
+    try:
+        serving = asyncio.create_task(serve(create_service(settings), settings, sockets))
+        registering = asyncio.create_task(register_at(settings, restate_endpoint(settings), force=True, wait=30))
+        await asyncio.wait({serving, registering}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await registering
+            _say_what_to_try(settings)
+        await serving
+    finally:
+        await restate_server.stop()
+
+
+def _say_what_to_try(settings: Settings) -> None:
+    here = address(settings.bind[0])
+    click.echo(
+        f"""
+Ready. Follow a topic in one terminal:
+
+  curl -N {here}{settings.sse_path}/demo
+
+and write to it from another:
+
+  curl {settings.ingress_url}/{settings.object_name}/demo/publish \\
+    -H 'content-type: application/json' -d '{{"role":"user","content":"hi"}}'
+
+Restate's UI: {settings.admin_url}    metrics: {address(settings.bind[-1])}/metrics    Ctrl-C ends all of it.
+"""
+    )

@@ -1,0 +1,216 @@
+"""What every handler that writes begins and ends with: load a topic, agree on its policy, tell who waits, heal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import msgspec
+
+from restate_pubsub.protocol.calls import StreamRef, Subscription, encode_notification
+from restate_pubsub.protocol.limits import DEFAULT_PULL_TIMEOUT, Limits
+from restate_pubsub.protocol.messages import Batch
+from restate_pubsub.protocol.names import check_topic
+from restate_pubsub.topic import remembered, state, waiters
+from restate_pubsub.topic.context import ExclusiveContext
+from restate_pubsub.topic.log import Bounds
+from restate_pubsub.topic.policy import Policy, StoredPolicy
+from restate_pubsub.topic.state import Topic
+from restate_pubsub.topic.streams import KnownStream
+from restate_pubsub.topic.waiters import Told
+
+SWEEP_SECONDS = 10.0
+"""A sweep that mends what a killed call may leave comes so long after the first such call."""
+REPEATED_AFTER = 1024
+"""A sweep or timer that does not come, as it was killed itself, is sent again after so many messages."""
+QUIET_CHECKS = 4
+"""The idle timer runs in quarters: a topic goes between one and one and a quarter of its idle time."""
+
+
+class LocalReaders(Protocol):
+    """The readers that live in this process, so that a message need not go through Restate to reach them."""
+
+    @property
+    def replica(self) -> str:
+        """This process's name among all; it is the `subscriber` that its own pulls name."""
+
+    def follows(self, topic: str) -> bool:
+        """Whether anybody here reads the topic. Must not raise."""
+
+    def deliver(self, topic: str, batch: Batch) -> None:
+        """Take durable news of a topic. Must not raise."""
+
+    def expect_tail(self, topic: str, tail: int) -> None:
+        """A write ran here that may not have been handed over: the topic goes up to `tail`. Must not raise."""
+
+    def delivery_uncertain(self, topic: str) -> None:
+        """A write was cut off before it was delivered: ask Restate. Must not raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOptions:
+    """How topics behave. `local` is None where no readers live in the object's process."""
+
+    policy: Policy = field(default_factory=Policy)
+    limits: Limits = field(default_factory=Limits)
+    pull_timeout: float = DEFAULT_PULL_TIMEOUT
+    local: LocalReaders | None = None
+    on_write: Callable[[str, int], None] = lambda _handler, _messages: None
+
+
+class IdleCheck(msgspec.Struct):
+    """The input of `expire`: the timer, the tail it saw last, and for how many checks it has not moved."""
+
+    timer: int
+    tail: int
+    quiet: int
+
+
+class SweepCall(msgspec.Struct, omit_defaults=True):
+    """The input of `sweep`: the tail at which a delayed one was sent, 0 for one that was sent at once."""
+
+    due: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A topic as a handler finds it: its metadata, who waits, whether a call was killed, and the stream asked for."""
+
+    topic: Topic
+    waiting: Sequence[Subscription]
+    unfinished: bool
+    known: KnownStream | None = None
+
+
+async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | None = None) -> Loaded:
+    """Read what a handler needs, in one round trip.
+
+    Raises:
+        InvalidTopic: the topic is new, and its name is not one.
+
+    """
+    keys = [state.METADATA_KEY, state.SUBSCRIPTION_KEY, state.UNFINISHED_KEY]
+    if ref is not None:
+        keys.append(state.stream_key(ref))
+    metadata, waiting, unfinished, *stream = await ctx.get(*keys)
+    topic = state.decode_topic(metadata)
+    if not topic.exists:
+        check_topic(ctx.key, options.limits)
+    known = state.decode_stream(stream[0]) if stream else None
+    if topic.streams is None:
+        topic = await remembered.adopt(ctx, topic)
+        if ref is not None:
+            known = state.decode_stream((await ctx.get(state.stream_key(ref)))[0])
+    if ref is not None:
+        known = remembered.known_of(topic, ref, known)
+    return Loaded(topic, state.decode_subscriptions(waiting), unfinished is not None, known)
+
+
+def save(ctx: ExclusiveContext, topic: Topic) -> None:
+    """Set the metadata: from this command on the topic is what it says."""
+    ctx.set(state.METADATA_KEY, state.encode_topic(topic))
+
+
+async def current_policy(ctx: ExclusiveContext, options: TopicOptions) -> Policy:
+    """Return the settings of the process that runs this, journaled: a retry elsewhere goes by the same."""
+    settings = await ctx.run("settings", lambda: msgspec.json.encode(StoredPolicy.of(options.policy)))
+    return msgspec.json.decode(settings, type=StoredPolicy).policy()
+
+
+def swept_soon(ctx: ExclusiveContext, topic: Topic) -> Topic:
+    """Send a sweep that goes on with what is left to clear, unless one is on its way."""
+    if _pending(topic.sweeping, topic.bounds.tail):
+        return topic
+    ctx.send("sweep", msgspec.json.encode(SweepCall()))
+    return replace(topic, sweeping=max(topic.bounds.tail, 1))
+
+
+def swept_later(ctx: ExclusiveContext, topic: Topic) -> Topic:
+    """Send a sweep that mends what this call leaves if it is killed, unless one is pending."""
+    if _pending(topic.sweep_due, topic.bounds.tail):
+        return topic
+    due = max(topic.bounds.tail, 1)
+    ctx.send("sweep", msgspec.json.encode(SweepCall(due)), SWEEP_SECONDS)
+    return replace(topic, sweep_due=due)
+
+
+def _pending(sent_at: int, tail: int) -> bool:
+    return bool(sent_at) and tail < sent_at + REPEATED_AFTER
+
+
+def timed(ctx: ExclusiveContext, topic: Topic) -> Topic:
+    """Start the idle timer where it is wanted and none is pending."""
+    idle = None if topic.policy is None else topic.policy.retention.idle
+    if idle is None or topic.timer or topic.empty:
+        return topic
+    name = topic.timers + 1
+    check_later(ctx, IdleCheck(name, topic.bounds.tail, 0), idle)
+    return replace(topic, timer=name, timers=name)
+
+
+def check_later(ctx: ExclusiveContext, check: IdleCheck, idle: float) -> None:
+    """Look again whether the topic is idle, after a quarter of the idle time."""
+    ctx.send("expire", msgspec.json.encode(check), idle / QUIET_CHECKS)
+
+
+def tell(ctx: ExclusiveContext, told: Told, before: Sequence[Subscription]) -> None:
+    """Answer those who wait, and keep those who go on waiting."""
+    encoded: dict[tuple[int, int, bool, int | None], bytes] = {}
+    for answer in told.answers:
+        if not waiters.is_awakeable(answer.id):
+            continue  # what no Restate can resolve would fail this call for ever
+        news = answer.news
+        key = (news.offset, news.next_offset, news.closed, news.head)
+        if key not in encoded:
+            encoded[key] = encode_notification(news)
+        ctx.resolve(answer.id, encoded[key])
+    if list(told.waiting) == list(before):
+        return
+    if told.waiting:
+        ctx.set(state.SUBSCRIPTION_KEY, state.encode_subscriptions(told.waiting))
+    else:
+        ctx.clear(state.SUBSCRIPTION_KEY)
+
+
+def moved(bounds: Bounds) -> Batch:
+    """Return the news that the head has moved, or that the topic ended: nobody must be shown what is gone."""
+    return Batch(bounds.tail, (), bounds.tail, closed=bounds.closed, head=bounds.head)
+
+
+async def announce(ctx: ExclusiveContext, options: TopicOptions, waiting: Sequence[Subscription], news: Batch) -> None:
+    """Tell everybody who waits: this process's readers directly, all others through their awakeables.
+
+    Which replica runs is journaled first. That its entry is confirmed proves that all before it is durable; and the
+    commands after it depend on the journaled name alone, so a retry elsewhere makes the same ones.
+    """
+    if waiting:
+        executor = None if options.local is None else await _deliver(ctx, options.local, news)
+        tell(ctx, waiters.announced(waiting, news, executor), waiting)
+    if options.local is not None:
+        options.local.expect_tail(ctx.key, news.next_offset)
+
+
+async def _deliver(ctx: ExclusiveContext, local: LocalReaders, news: Batch) -> str:
+    """Journal which replica runs this and has readers; hand it the news once that is confirmed.
+
+    Returns the replica's name, or nothing where its readers have gone: then its old pull is answered like any.
+    """
+    topic, delivered = ctx.key, False
+
+    def replica() -> bytes:
+        return local.replica.encode() if local.follows(topic) else b""
+
+    def late() -> None:
+        # Restate may be cut off just here and finish the write elsewhere: then only a pull brings it.
+        local.delivery_uncertain(topic)
+
+    try:
+        executor = (await ctx.run("replica", replica, late)).decode()
+        if executor == local.replica:
+            local.deliver(topic, news)
+        delivered = True
+        return executor
+    finally:
+        if not delivered:
+            local.delivery_uncertain(topic)

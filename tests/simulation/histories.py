@@ -1,0 +1,261 @@
+"""Random histories: operations, stops, kills, crashes, late and early sends, readers that come, from one seed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.digest import digest
+from restate_pubsub.protocol.messages import Message
+from restate_pubsub.topic.memory import Call
+from restate_pubsub.topic.policy import Policy, Retention
+from restate_pubsub.topic.steps import REPEATED_AFTER
+from simulation import guarantee
+from simulation.world import Feed, Reader, World
+
+STEPS = 120
+SIZES = (1, 1, 1, 2, 5, 20, 70)
+
+
+@dataclass
+class Attempt:
+    """A writer of a token stream: it waits for each answer, and stops at its first refusal."""
+
+    name: str
+    text: str = ""
+    written: str = ""
+    call: Call | None = None
+    finished: bool = False
+    refused: bool = False
+
+
+@dataclass
+class Keyed:
+    """A request that is repeated under its key until it has an answer, cut anew each time."""
+
+    key: str
+    body: list[str]
+    sent: int = 0
+    call: Call | None = None
+    done: bool = False
+
+
+@dataclass
+class History:
+    """One history. `steps` says what happened; leave some out with `without`, and the rest happens as before."""
+
+    seed: int
+    without: frozenset[int] = frozenset()
+    steps: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Let it happen, and check what must hold; raises what was violated."""
+        self.random = random.Random(self.seed)
+        self.world = World()
+        self.attempts: list[Attempt] = []
+        self.keyed: list[Keyed] = []
+        self._forgets = False
+        self._healer_killed = False
+        for _ in range(self.random.randint(1, 3)):
+            self.world.replica(self._policy())
+        guarantee.watch(self.world)
+        for number in range(STEPS):
+            # Each step has a randomness of its own: leaving one out does not change the others.
+            self.random = random.Random(f"{self.seed}-{number}")
+            if number not in self.without:
+                self._step()
+        self.world.stop_before.clear()
+        self.world.settle(self.world.replicas[-1])
+        if not self._healer_killed:
+            guarantee.at_rest(self.world)
+        # After so many messages even what a sweep would have mended, had it not been killed itself, is mended.
+        self.world.append(*(f"last {at}" for at in range(REPEATED_AFTER)))
+        self.world.settle(self.world.replicas[-1])
+        self.world.append("the very last")
+        self.world.settle(self.world.replicas[-1])
+        guarantee.at_rest(self.world)
+        self._streams_are_whole()
+
+    def _policy(self) -> Policy:
+        kept = self.random.choice(
+            [Retention(), Retention(), Retention(messages=self.random.choice([1, 10, 100])), Retention(size=5000)]
+        )
+        return Policy(retention=kept, pages=self.random.random() < 0.8)
+
+    def _step(self) -> None:
+        act = self.random.choices(
+            [
+                self._write, self._go_on, self._stop, self._kill, self._crash, self._fire, self._attempt, self._tokens,
+                self._key, self._operate, self._read, self._time_out, self._die,
+            ],
+            [10, 40, 6, 4, 4, 6, 2, 8, 4, 2, 2, 2, 1],
+        )[0]  # fmt: skip
+        self.steps.append(act.__name__.lstrip("_"))
+        act()
+
+    def _texts(self) -> list[str]:
+        size = self.random.choice(SIZES)
+        filler = "x" * self.random.choice([0, 0, 0, 20, 5000])
+        return [f"{self.random.getrandbits(32):x}{filler}" for _ in range(size)]
+
+    def _write(self) -> None:
+        self.world.append(*self._texts())
+
+    def _operate(self) -> None:
+        operations: list[Callable[[], object]] = [
+            lambda: self.world.send("truncate", b"%d" % self.random.choice([1, 10, 100])),
+            self._delete,
+            lambda: self.world.send("sweep", b"{}"),
+        ]
+        self.random.choice(operations)()
+
+    def _delete(self) -> None:
+        self._forgets = True  # then keys and streams are forgotten
+        self.world.send("delete")
+
+    def _replica(self) -> int:
+        return self.random.randrange(len(self.world.replicas))
+
+    def _runnable(self) -> list[Call]:
+        exclusive = self.world.next_exclusive()
+        shared = [call for call in self.world.shared if not call.done and not self.world.waiting(call)]
+        return shared if exclusive is None else [exclusive, exclusive, *shared]
+
+    def _go_on(self) -> None:
+        for _ in range(self.random.randint(1, 30)):
+            if not (calls := self._runnable()):
+                break
+            self.world.step(self.random.choice(calls), self.world.replicas[self._replica()])
+        for reader in self.world.readers:
+            if self.random.random() < 0.7:
+                reader.look()
+                reader.pull()
+
+    def _stop(self) -> None:
+        if calls := self._runnable():
+            self.world.stop_at(self.random.choice(calls), self.random.randint(0, 12))
+
+    def _kill(self) -> None:
+        call = self.world.next_exclusive()
+        if call is not None and call.handler in ("append", "truncate", "delete", "close", "sweep", "subscribe"):
+            self._healer_killed = self._healer_killed or call.handler in ("sweep", "subscribe")
+            self.world.kill(call)
+
+    def _crash(self) -> None:
+        if self.world.runs:
+            running = [run.call for _, run in self.world.runs.values()]
+            self.world.crash(self.random.choice(running))
+
+    def _fire(self) -> None:
+        delayed = self.world.topic.delayed
+        if delayed:
+            at = self.random.randrange(len(delayed))
+            self._forgets = self._forgets or delayed[at].handler == "forget"
+            self.world.topic.inbox.append(delayed[at])
+            if self.random.random() < 0.8:
+                del delayed[at]
+            else:  # it comes twice
+                twin = self.world.topic.call(delayed[at].handler, delayed[at].argument)
+                delayed[at] = twin
+
+    def _attempt(self) -> None:
+        attempt = Attempt(f"a{len(self.attempts)}")
+        attempt.call = self.world.append(stream=StreamRef("s", attempt.name, first=True))
+        self.attempts.append(attempt)
+
+    def _tokens(self) -> None:
+        for attempt in self.attempts:
+            if attempt.call is not None and attempt.call.done and not attempt.refused and not attempt.finished:
+                if not isinstance(attempt.call.outcome, bytes):
+                    attempt.refused = True  # refused, or killed: its writer cannot know and gives up
+                    continue
+                attempt.written += attempt.text
+                attempt.text = f"<{attempt.name}:{self.random.getrandbits(16):x}>"
+                attempt.call = self.world.append(attempt.text, stream=StreamRef("s", attempt.name))
+                attempt.finished = self.random.random() < 0.2
+
+    def _key(self) -> None:
+        pending = [one for one in self.keyed if not one.done]
+        if not pending or self.random.random() < 0.3:
+            body = [f"{len(self.keyed)}.{at}" for at in range(self.random.choice([1, 2, 6]))]
+            pending = [Keyed(f"k{len(self.keyed)}", body)]
+            self.keyed += pending
+        one = self.random.choice(pending)
+        if one.call is not None and one.call.done and isinstance(one.call.outcome, bytes):
+            if one.sent >= len(one.body):
+                one.done = True
+                return
+        elif one.call is not None:
+            one.sent = 0  # no answer, or a killed one: from the beginning
+        count = self.random.randint(1, len(one.body))
+        batch = one.body[one.sent : one.sent + count]
+        before = [Message(msgspec.json.encode(text)) for text in one.body[: one.sent]]
+        last = one.sent + count >= len(one.body)
+        ref = StreamRef(one.key, start=one.sent, digest=digest("", before), last=last)
+        one.call = self.world.append(*batch, stream=ref)
+        one.sent += len(batch)
+
+    def _read(self) -> None:
+        if len(self.world.readers) < 6:
+            replica = self.world.replicas[self._replica()]
+            if replica.feed is None and self.random.random() < 0.7:
+                Feed(self.world, replica)
+            else:
+                Reader(self.world)
+
+    def _time_out(self) -> None:
+        waiting = [call for call in self.world.shared if self.world.waiting(call)]
+        if waiting:
+            self.random.choice(waiting).late = True
+
+    def _die(self) -> None:
+        """A replica dies with all that it runs, and its readers come back to another one."""
+        replica = self.world.replicas[self._replica()]
+        for running, run in list(self.world.runs.values()):
+            if running is replica:
+                self.world.crash(run.call)
+        if replica.feed is not None and len(self.world.replicas) > 1:
+            gone, replica.feed = replica.feed, None
+            others = [other for other in self.world.replicas if other.feed is None and other is not replica]
+            self.world.readers.remove(gone)
+            if others:
+                feed = Feed(self.world, others[0], gone.at)
+                feed.seen, feed.skipped = gone.seen, gone.skipped
+
+    def _streams_are_whole(self) -> None:
+        """Each request under a key is there at most once, in its order; of attempts only the latest is shown."""
+        texts = [
+            (at, msgspec.json.decode(message.data))
+            for at, message in sorted(self.world.log.items())
+            if message.event is None
+        ]
+        for one in self.keyed:
+            places = [(at, text) for at, text in texts if text in one.body]
+            found = [text for _, text in places]
+            if not self._forgets:
+                assert len(found) == len(set(found)), f"{one.key} is there twice: {places}"
+        shown = guarantee.streams(self.world, "s")
+        tags = {part.partition(":")[0].lstrip("<") for part in shown.split(">") if part.startswith("<a")}
+        whole = len(self.world.log) == self.world.tail  # retention may have dropped a `restart` before anybody saw it
+        if whole and not self._forgets:
+            assert len(tags) <= 1, f"attempts are mixed: {tags}"
+
+
+def shrink(seed: int) -> History:
+    """Return the history of a seed that fails, with as few steps as still fail."""
+    without: frozenset[int] = frozenset()
+    for number in range(STEPS):
+        history = History(seed, without | {number})
+        try:
+            history.run()
+        except Exception:  # noqa: BLE001 - whatever it was that failed
+            without = history.without
+    history = History(seed, without)
+    with contextlib.suppress(Exception):
+        history.run()
+    return history

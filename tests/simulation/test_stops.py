@@ -1,0 +1,166 @@
+"""Every handler, stopped before each of its commands: for good, or to be run again, by the same replica or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.topic import state
+from restate_pubsub.topic.memory import Call
+from restate_pubsub.topic.policy import Policy, Retention
+from simulation import guarantee
+from simulation.world import FAR, Feed, Reader, World
+
+Operation = Callable[[World], Call]
+
+LARGE = "x" * 9000
+"""Forty of them do not fit in a page."""
+
+
+def batch(count: int, text: str = "b") -> Operation:
+    """Return an append of so many messages."""
+    return lambda world: world.append(*(f"{text}{at}" for at in range(count)))
+
+
+def opened(attempt: str) -> Operation:
+    """Return the opening of an attempt of a stream."""
+    return lambda world: world.append(stream=StreamRef("s", attempt, first=True))
+
+
+def tokens(attempt: str, *texts: str) -> Operation:
+    """Return a batch of an attempt."""
+    return lambda world: world.append(*texts, stream=StreamRef("s", attempt))
+
+
+def call(handler: str, argument: object = None) -> Operation:
+    """Return a call of a handler."""
+    return lambda world: world.send(handler, None if argument is None else msgspec.json.encode(argument))
+
+
+OPERATIONS: dict[str, Operation] = {
+    "publish": lambda world: world.append("p"),
+    "batch": batch(5),
+    "page": batch(70),
+    "large": lambda world: world.append(*[LARGE] * 3),
+    "many large": lambda world: world.append(*[LARGE] * 70),
+    "last": lambda world: world.append("z", close=True),
+    "close": call("close"),
+    "truncate": call("truncate", 3),
+    "truncate all": call("truncate", 1000),
+    "delete": call("delete"),
+    "sweep": call("sweep", {}),
+    "open": opened("a"),
+    "keyed": lambda world: world.append("k", "l", stream=StreamRef("key", start=0, digest="", last=True)),
+}
+
+TOPICS: dict[str, Sequence[Operation]] = {
+    "new": (),
+    "short": (batch(3),),
+    "at a border": (batch(63),),
+    "long": (batch(66), batch(10)),
+    "large": (lambda world: world.append(*[LARGE] * 62),),
+    "streams": (opened("a"), tokens("a", "x", "y"), batch(2)),
+    "closed": (batch(3), call("close")),
+    "truncated": (batch(80), call("truncate", 70)),
+}
+
+POLICIES = {
+    "everything is kept": Policy(),
+    "ten are kept": Policy(retention=Retention(messages=10)),
+    "so many bytes are kept": Policy(retention=Retention(size=60_000)),
+    "without pages": Policy(pages=False),
+    "idle": Policy(retention=Retention(messages=100, idle=60)),
+}
+
+
+@dataclass
+class Scene:
+    """A topic with a reader of every kind, and two replicas; the second has other settings."""
+
+    world: World
+
+    @classmethod
+    def of(cls, before: Sequence[Operation], policy: Policy) -> Scene:
+        """Build the topic; its readers have read it, and wait."""
+        world = World()
+        here = world.replica(policy)
+        there = world.replica(Policy(message_bytes=10_000_000, batch_messages=9999, retention=policy.retention))
+        guarantee.watch(world)
+        for operation in before:
+            operation(world)
+        world.settle(here)
+        Reader(world, _head(world))
+        Feed(world, here, _head(world))
+        Feed(world, there, _head(world))
+        world.settle(here, fire=False)
+        return cls(world)
+
+    def stopped(self, operation: Operation, command: int) -> Call:
+        """Run an operation up to before its so many-th command."""
+        world = self.world
+        call = operation(world)
+        world.stop_at(call, command)
+        world.next_exclusive()
+        while not call.done and world.step(call, world.replicas[0]):
+            pass
+        return call
+
+
+def _head(world: World) -> int:
+    return state.decode_topic(world.topic.state.get(state.METADATA_KEY)).bounds.head
+
+
+def places(before: Sequence[Operation], policy: Policy, operation: str) -> list[int]:
+    """Return before which commands an operation is stopped: of one kind in a row, the first two and the last."""
+    scene = Scene.of(before, policy)
+    commands = scene.world.commands[scene.stopped(OPERATIONS[operation], FAR).id]
+    kinds = [(name, str(arguments[0])[:2] if arguments else "") for name, arguments in commands]
+    inside = {at for at in range(2, len(kinds) - 1) if len(set(kinds[at - 2 : at + 2])) == 1}
+    return [at for at in range(len(kinds)) if at not in inside]
+
+
+CASES = [
+    pytest.param(TOPICS[topic], POLICIES[policy], operation, id=f"{operation}-{topic}-{policy}")
+    for topic in TOPICS
+    for policy in POLICIES
+    for operation in OPERATIONS
+    if policy == "everything is kept" or topic in ("short", "at a border", "large", "truncated")
+]
+
+
+@pytest.mark.parametrize(("before", "policy", "operation"), CASES)
+def test_killed(before: Sequence[Operation], policy: Policy, operation: str) -> None:
+    """An operator kills the call before any command: all is as it was, or as it should be; a write after it is read."""
+    for command in places(before, policy, operation):
+        scene = Scene.of(before, policy)
+        call = scene.stopped(OPERATIONS[operation], command)
+        assert not call.done
+        scene.world.kill(call)
+        scene.world.settle()
+        guarantee.at_rest(scene.world)
+        scene.world.append("after")
+        scene.world.settle()
+        guarantee.at_rest(scene.world)
+
+
+@pytest.mark.parametrize(("before", "policy", "operation"), CASES)
+def test_run_again(before: Sequence[Operation], policy: Policy, operation: str) -> None:
+    """The process dies before any command, and its successor right after: another with other settings ends the call."""
+    for command in places(before, policy, operation):
+        scene = Scene.of(before, policy)
+        world = scene.world
+        call = scene.stopped(OPERATIONS[operation], command)
+        assert not call.done
+        world.stop_at(call, 0)
+        while not call.done and world.step(call, world.replicas[1]):
+            pass
+        world.settle(world.replicas[1])
+        assert call.done
+        guarantee.at_rest(world)
+        world.append("after")
+        world.settle(world.replicas[0])
+        guarantee.at_rest(world)

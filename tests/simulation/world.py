@@ -1,0 +1,319 @@
+"""A topic, the replicas that run its handlers, and those who write and read: everything that can go wrong, on demand.
+
+The handlers are the real ones, on a journal in memory. `World` decides when each goes on, where it is stopped, and who
+runs it again. What must hold at every moment, and once everything has come to rest, is in `guarantee`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from restate_pubsub.errors import PubsubError, PullTimeout
+from restate_pubsub.protocol import calls
+from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.topic.handlers import CONFIRM_SECONDS, Handlers
+from restate_pubsub.topic.memory import Call, Command, MemoryTopic, Run, Stopped
+from restate_pubsub.topic.policy import Policy
+from restate_pubsub.topic.steps import TopicOptions
+
+GONE = re.compile(r"Offset \d+ is lower than the head (\d+)")
+FAR = 10_000
+"""More commands than any call here gives."""
+
+
+class Replica:
+    """A process that runs handlers, and its feed of the topic if somebody reads there."""
+
+    def __init__(self, world: World, name: str, policy: Policy) -> None:
+        self.world = world
+        self.replica = name
+        self.handlers = Handlers(TopicOptions(policy=policy, local=self))
+        self.feed: Feed | None = None
+
+    def follows(self, _topic: str) -> bool:
+        return self.feed is not None
+
+    def deliver(self, _topic: str, batch: Batch) -> None:
+        if self.feed is not None:
+            self.feed.deliver(batch)
+
+    def expect_tail(self, _topic: str, tail: int) -> None:
+        if self.feed is not None:
+            self.feed.expected = max(self.feed.expected, tail)
+
+    def delivery_uncertain(self, _topic: str) -> None:
+        if self.feed is not None:
+            self.feed.uncertain = True
+
+
+class Reader:
+    """Follows the topic by pulls from `offset` on, and notes what it was given.
+
+    Without a name it is the client's `pull`. `seen` has every message with its offset, `skipped` the ranges that it
+    was told are gone.
+    """
+
+    def __init__(self, world: World, offset: int = 0, *, name: str | None = None) -> None:
+        self.world = world
+        self.at = offset
+        self.name = name
+        self.seen: list[tuple[int, Message]] = []
+        self.skipped: list[range] = []
+        self.ended = False
+        self.pulling: Call | None = None
+        world.readers.append(self)
+
+    def pull(self) -> None:
+        """Ask for what is next, unless a question is open."""
+        if self.pulling is None and not self.ended:
+            request: dict[str, object] = {"offset": self.at, "timeout": 600}
+            if self.name is not None:
+                request["subscriber"] = self.name
+            self.pulling = self.world.send_shared("pull", msgspec.json.encode(request))
+
+    def look(self) -> bool:
+        """Take the answer, if it has come; return whether it had."""
+        call = self.pulling
+        if call is None or not call.done:
+            return False
+        self.pulling = None
+        if isinstance(call.outcome, PubsubError) and (gone := GONE.fullmatch(call.outcome.message)):
+            self.gone(int(gone[1]))
+        elif isinstance(call.outcome, bytes):
+            self.take(calls.decode_pull_response(call.outcome, self.at))
+        elif isinstance(call.outcome, PubsubError) and not isinstance(call.outcome, PullTimeout):
+            raise call.outcome
+        return True
+
+    def gone(self, head: int) -> None:
+        """Note what is gone, and go on at the head."""
+        assert head > self.at
+        self.skipped.append(range(self.at, head))
+        self.at = head
+
+    def take(self, batch: Batch) -> None:
+        """Note messages, which must begin where it is."""
+        assert batch.offset == self.at, f"asked for {self.at}, was given {batch.offset}"
+        self.note(batch.offset, batch.messages)
+        assert batch.next_offset == self.at
+        self.ended = batch.closed
+
+    def note(self, offset: int, messages: Sequence[Message]) -> None:
+        """Note messages from `offset` on."""
+        self.seen += enumerate(messages, offset)
+        self.at = offset + len(messages)
+
+
+class Feed(Reader):
+    """The reader of a replica: its pulls have the replica's name, and writes that run there are handed to it."""
+
+    def __init__(self, world: World, replica: Replica, offset: int = 0) -> None:
+        self.expected = 0
+        self.uncertain = False
+        self.on = replica
+        super().__init__(world, offset, name=replica.replica)
+        replica.feed = self
+
+    def gone(self, head: int) -> None:
+        """Go on at the head, unless it was told of it meanwhile."""
+        if head > self.at:
+            super().gone(head)
+
+    def deliver(self, batch: Batch) -> None:
+        """Take what is new; ask where something is missing."""
+        if batch.offset <= self.at:
+            self.take(batch)
+        else:
+            self.uncertain = True
+
+    def take(self, batch: Batch) -> None:
+        """Take news in offset order: what is known is passed over."""
+        if batch.head is not None:
+            self.gone(batch.head)
+        if batch.offset > self.at:
+            self.uncertain = True
+        elif batch.next_offset >= self.at:
+            new = batch.messages[self.at - batch.offset :]
+            self.note(self.at, new)
+            assert batch.next_offset == self.at
+            self.ended = batch.closed
+
+    def look(self) -> bool:
+        """Take the answer; ask again at once where a write may have happened that nobody delivered."""
+        looked = super().look()
+        if self.uncertain or self.expected > self.at:
+            self.uncertain, self.expected = False, 0
+            self.pulling = None
+            self.pull()
+            return True
+        return looked
+
+
+@dataclass
+class Written:
+    """What a write was, and what became of it."""
+
+    call: Call
+    messages: Sequence[Message]
+    stream: calls.StreamRef | None = None
+    killed: bool = False
+
+
+@dataclass
+class World:
+    """One topic and everybody around it."""
+
+    topic: MemoryTopic = field(default_factory=MemoryTopic)
+    replicas: list[Replica] = field(default_factory=list)
+    readers: list[Reader] = field(default_factory=list)
+    writes: list[Written] = field(default_factory=list)
+    log: dict[int, Message] = field(default_factory=dict)
+    """Every message that was ever counted, by offset."""
+    tail: int = 0
+    ends: set[int] = field(default_factory=set)
+    """Where the topic was closed."""
+    shared: list[Call] = field(default_factory=list)
+    exclusive: Call | None = None
+    runs: dict[int, tuple[Replica, Run]] = field(default_factory=dict)
+    after: Callable[[str], None] = lambda _key: None
+    """Called after a state key was set or cleared."""
+    _names: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        """Watch every command."""
+        self.topic.before = self._before
+        self.stop_before: dict[int, int] = {}
+        self.commands: dict[int, list[Command]] = {}
+        self._changed: str | None = None
+
+    def replica(self, policy: Policy | None = None) -> Replica:
+        """Add a replica."""
+        replica = Replica(self, f"replica-{next(self._names)}", policy or Policy())
+        self.replicas.append(replica)
+        return replica
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def send(self, handler: str, argument: bytes | None = None) -> Call:
+        """Send an exclusive call; it runs when it is its turn."""
+        call = self.topic.call(handler, argument)
+        self.topic.inbox.append(call)
+        return call
+
+    def send_shared(self, handler: str, argument: bytes) -> Call:
+        """Send a shared call."""
+        call = self.topic.call(handler, argument, exclusive=False)
+        self.shared.append(call)
+        return call
+
+    def append(
+        self, *data: str, close: bool = False, stream: calls.StreamRef | None = None, event: str | None = None
+    ) -> Call:
+        """Send an append of strings."""
+        messages = [Message(msgspec.json.encode(text), event) for text in data]
+        call = self.send("append", calls.encode_append(messages, close=close, stream=stream))
+        self.writes.append(Written(call, messages, stream))
+        return call
+
+    def stop_at(self, call: Call, command: int) -> None:
+        """Let a call be stopped before its next so many-th command (0: the very next)."""
+        self.stop_before[call.id] = len(self.commands.get(call.id, ())) + command
+
+    def _before(self, call: Call, command: Command) -> None:
+        self.look()
+        given = self.commands.setdefault(call.id, [])
+        if len(given) == self.stop_before.get(call.id, FAR):
+            raise Stopped
+        given.append(command)
+        if command.name in ("set", "clear"):
+            self._changed = command.arguments[0]
+
+    def look(self) -> None:
+        """Check what must hold at every moment, if a state key has changed."""
+        key, self._changed = self._changed, None
+        if key is not None:
+            self.after(key)
+
+    def step(self, call: Call, replica: Replica) -> bool:
+        """Take a call to its next command that is awaited, on `replica` if it runs nowhere; False if it was stopped."""
+        if call.id not in self.runs:
+            self.runs[call.id] = (replica, self.topic.start(replica.handlers, call))
+        _, run = self.runs[call.id]
+        try:
+            run.step()
+        except Stopped:
+            self.stop_before.pop(call.id, None)
+            del self.runs[call.id]
+            return False
+        self.look()
+        if call.done:
+            del self.runs[call.id]
+            if self.exclusive is call:
+                self.exclusive = None
+        return True
+
+    def crash(self, call: Call) -> None:
+        """End the run of a call: its process is gone. It will be run again."""
+        _, run = self.runs.pop(call.id)
+        run.stop()
+
+    def kill(self, call: Call) -> None:
+        """End a call for good, as an operator does."""
+        if call.id in self.runs:
+            self.crash(call)
+        call.done = True
+        for write in self.writes:
+            write.killed = write.killed or write.call is call
+        if self.exclusive is call:
+            self.exclusive = None
+        if call in self.shared:
+            self.shared.remove(call)
+
+    def next_exclusive(self) -> Call | None:
+        """Return the exclusive call that runs, or begins to."""
+        if self.exclusive is None and self.topic.inbox:
+            self.exclusive = self.topic.inbox.pop(0)
+        return self.exclusive
+
+    def waiting(self, call: Call) -> bool:
+        """Whether a call waits for an awakeable that is not complete."""
+        return call.waits_for is not None and call.waits_for not in self.topic.awakeables and not call.late
+
+    def settle(self, replica: Replica | None = None, *, fire: bool = True) -> None:
+        """Let everything happen that still does: calls, delayed ones too, and readers, until nothing moves."""
+        on = replica or self.replicas[0]
+        for _ in range(FAR):
+            if not self._moves(on, fire=fire):
+                return
+        msg = "it does not come to rest"
+        raise AssertionError(msg)
+
+    def _moves(self, on: Replica, *, fire: bool) -> bool:
+        self.shared = [call for call in self.shared if not call.done]
+        if (call := self.next_exclusive()) is None:
+            call = next((call for call in self.shared if not self.waiting(call)), None)
+        if call is not None:
+            self.step(call, on)
+            return True
+        for reader in self.readers:
+            reader.pull()
+            if reader.look():
+                return True
+        if any(not self.waiting(call) for call in self.shared):
+            return True
+        return fire and self._time_passes()
+
+    def _time_passes(self) -> bool:
+        """Let a delayed call begin, or a pull look whether it is among those who wait."""
+        if self.topic.delayed:
+            self.topic.inbox.append(self.topic.delayed.pop(0))
+            return True
+        late = [call for call in self.shared if self.waiting(call) and call.waits <= CONFIRM_SECONDS]
+        for call in late[:1]:
+            call.late = True
+        return bool(late)
