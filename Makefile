@@ -8,7 +8,7 @@ NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults debian-packages generate \
-  chart check format image audit lock bench bench-quick clean
+  release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +50,8 @@ test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it doe
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py
 
-chart: generate ## Pack the chart into dist/
-	@mkdir -p dist
-	@$(BIN)/python -c 'import helm_python; print(helm_python.package("helm/restate-pubsub", destination="dist"))'
+release: generate ## Make what users install, into dist/: wheel, sdist, chart, notes, checksums; the same bytes each time
+	@$(BIN)/python config/release.py
 
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit

@@ -1,7 +1,8 @@
 """Write what is made from other files: `make generate`. The tests fail when one of them is not current.
 
 From the settings: the reference and the example environment here, and what the chart accepts under `settings` and
-`secrets`. From the chart's `values.yaml`: the table in its README. Alerts and dashboard are copied into the chart.
+`secrets`. From the chart's `values.yaml`: the table in its README. From `pyproject.toml`: the chart's version. Alerts
+and dashboard are copied into the chart.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
+import release
 from restate_pubsub.settings import fields as settings
 from restate_pubsub.settings import reference as settings_docs
 from restate_pubsub.settings.kinds import TRUTH, Kind, kind_of
@@ -128,6 +130,11 @@ def readme(current: str, values: str) -> str:
     return "\n".join([before + BEGIN, "", *rows, "", END + after])
 
 
+def versioned(current: str, version: str) -> str:
+    """Return the chart's Chart.yaml with this version, of the chart and of what it installs."""
+    return re.sub(r"^(version|appVersion): .*$", rf"\1: {version}", current, flags=re.MULTILINE)
+
+
 def generated() -> dict[Path, str]:
     """Return every file that is made, with what it should hold."""
     fields = settings.variables()
@@ -137,6 +144,7 @@ def generated() -> dict[Path, str]:
         CONFIG / "settings.md": settings_docs.markdown(fields),
         CONFIG / "restate-pubsub.env": settings_docs.environment_file(fields),
         schema: json.dumps(values_schema(json.loads(schema.read_text())), indent=2, ensure_ascii=False) + "\n",
+        CHART / "Chart.yaml": versioned((CHART / "Chart.yaml").read_text(), release.version()),
         page: readme(page.read_text(), (CHART / "values.yaml").read_text()),
         CHART / "files" / "alerts.yaml": (CONFIG / "alerts.yaml").read_text(),
         CHART / "files" / "dashboard.json": (CONFIG / "dashboard.json").read_text(),

@@ -14,7 +14,7 @@ from hypercorn.asyncio import serve
 from restate import ObjectContext, VirtualObject
 from restate.serde import BytesSerde
 
-from restate_pubsub.server.serving import _config, listen
+from restate_pubsub.server.serving import config_for, listen
 
 floor = VirtualObject("floor", state_preload=False, journal_retention=timedelta(0))
 
@@ -27,4 +27,4 @@ async def publish(_ctx: ObjectContext, _raw: bytes) -> bytes:
 
 if __name__ == "__main__":
     app = restate.app([floor], "bidi")
-    asyncio.run(serve(app, _config(listen([f"127.0.0.1:{sys.argv[1]}"], send_timeout=30.0), 1.0)))
+    asyncio.run(serve(app, config_for(listen([f"127.0.0.1:{sys.argv[1]}"], send_timeout=30.0), drain=1.0)))

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.chat_demo import Demo
-from support.harness import restate_server, topic_name
+from support.harness import running_restate, topic_name
 from support.programs import program
 
 FLAGS = [
@@ -51,10 +51,8 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 @pytest.fixture(scope="module")
 async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
     """Return a Restate server that the tests of a file may kill and start."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
 
 
 @pytest.fixture

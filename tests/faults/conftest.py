@@ -11,16 +11,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import restate_server, topic_name
+from support.harness import running_restate, topic_name
 
 
 @pytest.fixture
 async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
     """Return a running Restate server that this test may kill."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import behind_a_balancer
-from support.harness import Service, call, free_port, publish
+from support.harness import Service, free_port, publish, subscribed
 from support.traffic import FULL, Writers, agree, reading, report
 from support.waiting import until
 
@@ -71,12 +71,9 @@ async def test_a_cut_write_that_nothing_follows_is_shown(
     replicas = [Service(restate, program=PATCHED, FAULT="raise", FAULT_EVERY="1") for _ in range(2)]
     await behind_a_balancer(parts, replicas)
 
-    async def both_wait() -> bool:
-        return bool((await call(restate, topic, "info"))[1]["subscribers"] == 2)
-
     async with reading([replica.topic_url(topic) for replica in replicas]) as readers:
         for number in range(4):
-            await until(both_wait, "both feeds to wait")
+            await subscribed(restate, topic, 2)
             await publish(restate, topic, number)
             await until(lambda number=number: all(one.next == number + 1 for one in readers), "it", LATEST)  # type: ignore[misc]
         assert [[0, 1, 2, 3]] * 2 == [[message.data for message in one.messages] for one in readers]

@@ -9,7 +9,7 @@ import pytest
 
 from image.engine import Image
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import restate_server
+from support.harness import running_restate
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,5 @@ def image() -> Iterator[Image]:
 @pytest.fixture(scope="session")
 async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
     """Return a running Restate server."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server

@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, restate_server, topic_name
+from support.harness import Service, running_restate, topic_name
 
 
 @pytest.fixture(scope="session")
 async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
     """Return a running Restate server."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

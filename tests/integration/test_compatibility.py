@@ -24,6 +24,7 @@ from support.harness import (
     restate_server,
     state_of,
     stream,
+    subscribed,
     topic_name,
 )
 from support.waiting import until
@@ -105,11 +106,7 @@ async def test_the_client_follows_from_the_tail(restate: RestateServer, service:
     assert service.process is not None
     await publish(restate, topic, "old")
     reader = await start_node("pull", restate.ingress_url, topic, "tail", "2")
-
-    async def waits() -> bool:
-        return bool((await call(restate, topic, "info"))[1]["subscribers"] == 1)
-
-    await until(waits, "the client to wait")
+    await subscribed(restate, topic)
     await publish(restate, topic, "a", "b")
     assert [{"message": "a"}, {"message": "b"}] == await ended(reader)
 

@@ -13,7 +13,6 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, Stream, get, publish, stream, topic_name
-from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +58,14 @@ async def test_streams_are_bounded_by_client_by_topic_and_in_all(
             for _ in range(2):
                 await open_from(stack, small, topic_name(), "2001:db8::1")
             assert await refused(small, topic_name(), "192.0.2.3") == (503, "too-many-streams", 10)
-        await until(lambda: count(small, 5), "the reader that left to be gone")
+        await small.has_streams(5)
         await open_from(stack, small, topic_name(), "2001:db8::ffff")
         assert await refused(small, topic_name(), "2001:db8::2") == (429, "too-many-streams-of-client", 10)
         assert await small.metric("restate_pubsub_refused_total") == refusals + 4
         await publish(restate, topic, "to those that are open")
         for reader in readers:
             assert (await reader.next()).data == "to those that are open"
-    await until(lambda: count(small, 0), "all to be gone")
-
-
-async def count(service: Service, streams: int) -> bool:
-    return await service.metric("restate_pubsub_streams") == streams
+    await small.has_streams(0)
 
 
 async def text(service: Service) -> str:
@@ -165,7 +160,7 @@ async def test_a_frozen_reader_is_cut_and_counted_and_costs_others_nothing(
         frozen.connect(("127.0.0.1", strict.port))
         frozen.sendall(f"GET /pubsub/{topic} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         async with stream(strict.topic_url(topic)) as reader:
-            await until(lambda: count(strict, 2), "both readers")
+            await strict.has_streams(2)
             message = "x" * 200_000
             lags: list[float] = []
             for number in range(40):
@@ -173,7 +168,7 @@ async def test_a_frozen_reader_is_cut_and_counted_and_costs_others_nothing(
                 await publish(restate, topic, {"n": number, "x": message})
                 assert (await reader.next()).data["n"] == number
                 lags.append(loop.time() - began)
-            await until(lambda: count(strict, 1), "the frozen reader to be cut", 10)
+            await strict.has_streams(1, 10)
             assert await strict.metric("restate_pubsub_slow_readers_total") == 1
             assert sorted(lags)[len(lags) // 2] < 0.5
     finally:

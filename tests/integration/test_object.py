@@ -18,19 +18,10 @@ from hypercorn.config import Config
 
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.commands.registration import Registrar
-from support.harness import Service, call, free_port, publish, query, read_all, state_of, stream
+from support.harness import Service, call, free_port, publish, query, read_all, state_of, stream, subscribed
 from support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("service")
-
-
-async def waiting(restate: RestateServer, topic: str, count: int) -> None:
-    """Wait until `count` subscriptions are in the topic's state."""
-
-    async def there() -> bool:
-        return bool(count == (await call(restate, topic, "info"))[1]["subscribers"])
-
-    await until(there, f"{count} subscriptions")
 
 
 def batch(*data: Any, close: bool = False) -> dict[str, Any]:
@@ -181,7 +172,7 @@ async def test_a_pull_times_out_when_it_should(restate: RestateServer, topic: st
     start = time.monotonic()
     assert 408 == (await call(restate, topic, "pull", {"timeout": 0}))[0]
     assert time.monotonic() - start < 1.0
-    await waiting(restate, topic, 0)
+    await subscribed(restate, topic, 0)
 
 
 async def test_the_default_timeout_is_a_setting(restate: RestateServer, topic: str) -> None:
@@ -202,13 +193,13 @@ async def test_a_waiting_pull_is_answered_with_the_news(restate: RestateServer, 
         asyncio.create_task(call(restate, topic, "pull", body))
         for body in ({"offset": 1}, {}, {"offset": 1, "limit": 1}, {"offset": 1, "subscriber": "me"})
     ]
-    await waiting(restate, topic, 4)
+    await subscribed(restate, topic, 4)
     await call(restate, topic, "append", batch("a", "b"))
     both, tail, first, named = [answer for _, answer in await asyncio.gather(*pulls)]
     assert {"messages": ["a", "b"], "nextOffset": 3} == both == tail
     assert {"messages": ["a"], "nextOffset": 2} == first
     assert {"messages": ["a", "b"], "nextOffset": 3, "offset": 1}.items() <= named.items()
-    await waiting(restate, topic, 0)
+    await subscribed(restate, topic, 0)
 
 
 @pytest.mark.parametrize("subscriber", [None, "me"])
@@ -218,7 +209,7 @@ async def test_an_offset_beyond_the_tail_waits_and_never_goes_back(
     """Messages before it do not answer it."""
     body = {"offset": 2, "timeout": 20} | ({"subscriber": subscriber} if subscriber else {})
     pull = asyncio.create_task(call(restate, topic, "pull", body))
-    await waiting(restate, topic, 1)
+    await subscribed(restate, topic, 1)
     await publish(restate, topic, 0, 1)
     assert not pull.done()
     await publish(restate, topic, 2)
@@ -229,7 +220,7 @@ async def test_an_offset_beyond_the_tail_waits_and_never_goes_back(
 async def test_a_batch_over_a_waiting_offset_is_cut(restate: RestateServer, topic: str) -> None:
     """A pull from 2 that waits at tail 0 gets, of a batch of four, the last two."""
     pull = asyncio.create_task(call(restate, topic, "pull", {"offset": 2}))
-    await waiting(restate, topic, 1)
+    await subscribed(restate, topic, 1)
     await call(restate, topic, "append", batch(0, 1, 2, 3))
     assert (200, {"messages": [2, 3], "nextOffset": 4}) == await pull
 
@@ -274,7 +265,7 @@ async def test_close_answers_all_who_wait(restate: RestateServer, topic: str) ->
         asyncio.create_task(call(restate, topic, "pull", body))
         for body in ({"offset": 1}, {"offset": 5}, {"offset": 1, "subscriber": "me"})
     ]
-    await waiting(restate, topic, 3)
+    await subscribed(restate, topic, 3)
     assert (200, {"nextOffset": 1}) == await call(restate, topic, "close")
     at_tail, beyond, named = [answer for _, answer in await asyncio.gather(*pulls)]
     assert {"messages": [], "nextOffset": 1, "closed": True} == at_tail
@@ -291,7 +282,7 @@ async def test_close_answers_all_who_wait(restate: RestateServer, topic: str) ->
 async def test_an_append_can_close(restate: RestateServer, topic: str) -> None:
     """Its last message and the end come together; an empty topic may be closed, too."""
     pull = asyncio.create_task(call(restate, topic, "pull", {"offset": 0}))
-    await waiting(restate, topic, 1)
+    await subscribed(restate, topic, 1)
     assert (200, {"offset": 0, "nextOffset": 1}) == await call(restate, topic, "append", batch("bye", close=True))
     assert (200, {"messages": ["bye"], "nextOffset": 1, "closed": True}) == await pull
     empty = topic + "-empty"
@@ -305,7 +296,7 @@ async def test_a_limit_holds_the_end_back(restate: RestateServer, topic: str) ->
     assert (200, {"messages": [1], "nextOffset": 1}) == await call(restate, topic, "pull", {"offset": 0, "limit": 1})
     waiter = topic + "-waiting"
     pull = asyncio.create_task(call(restate, waiter, "pull", {"offset": 0, "limit": 1}))
-    await waiting(restate, waiter, 1)
+    await subscribed(restate, waiter, 1)
     await call(restate, waiter, "append", batch(1, 2, close=True))
     assert (200, {"messages": [1], "nextOffset": 1}) == await pull
 
@@ -327,7 +318,7 @@ async def test_a_waiting_pull_survives_truncation_and_deletion(restate: RestateS
     """It waits at the tail, which neither moves."""
     await publish(restate, topic, 0, 1)
     pull = asyncio.create_task(call(restate, topic, "pull", {"offset": 2}))
-    await waiting(restate, topic, 1)
+    await subscribed(restate, topic, 1)
     await call(restate, topic, "truncate", 1)
     await call(restate, topic, "delete")
     await publish(restate, topic, "new")
@@ -435,7 +426,7 @@ async def test_subscribe_resolves_an_awakeable(restate: RestateServer, topic: st
         assert {"newOffset": 2, "newMessages": ["b"], "offset": 1}.items() <= (await wait(offset=1))[1].items()
         later = asyncio.create_task(wait(offset=2))
         first = asyncio.create_task(wait(offset=2, subscriber="me"))
-        await waiting(restate, topic, 2)
+        await subscribed(restate, topic, 2)
         before = await named_waiter(restate, topic)
         second = asyncio.create_task(wait(offset=2, subscriber="me"))
 

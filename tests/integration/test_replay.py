@@ -9,18 +9,26 @@ from typing import Any
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Event, Service, call, publish, read_all, restate_server, state_of, stream, topic_name
-from support.waiting import until
+from support.harness import (
+    Event,
+    Service,
+    call,
+    publish,
+    read_all,
+    running_restate,
+    state_of,
+    stream,
+    subscribed,
+    topic_name,
+)
 
 
 @pytest.fixture(scope="module")
 async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
     """Return a Restate server that suspends an invocation whenever it waits."""
     folder = tmp_path_factory.mktemp("replay")
-    server = restate_server(folder, RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT="0s")
-    await server.start()
-    yield server
-    await server.stop()
+    async with running_restate(folder, RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT="0s") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +50,6 @@ def topic() -> str:
 def batch(*data: Any, close: bool = False) -> dict[str, Any]:
     """Return the input of `append`."""
     return {"messages": [{"data": item} for item in data], "close": close}
-
-
-async def subscribed(restate: RestateServer, topic: str, count: int = 1) -> None:
-    """Wait until so many wait."""
-
-    async def there() -> bool:
-        return bool((await call(restate, topic, "info"))[1]["subscribers"] == count)
-
-    await until(there, f"{count} subscriptions")
 
 
 async def test_a_stream_has_each_message_once(restate: RestateServer, service: Service, topic: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import behind_a_balancer
-from support.harness import Event, Service, call, restate_server, stream, topic_name
+from support.harness import Event, Service, call, running_restate, stream, topic_name
 from support.waiting import until
 
 
@@ -27,10 +27,7 @@ class Pair(NamedTuple):
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     """Return two replicas behind haproxy, which spreads Restate's requests one by one."""
-    restate = restate_server(tmp_path)
-    await restate.start()
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(restate.stop)
+    async with running_restate(tmp_path) as restate, contextlib.AsyncExitStack() as stack:
         one, two = Service(restate), Service(restate)
         await behind_a_balancer(stack, [one, two])
         await until(lambda: two.answers("/health/ready"), "readiness")
@@ -70,7 +67,8 @@ async def check(pair: Pair, *, kill: bool) -> None:
         topic: [asyncio.create_task(follow(service, topic)) for service in (pair.one, pair.two) for _ in range(3)]
         for topic in topics
     }
-    await until(lambda: _streams(pair, 9), "the readers to have joined")
+    for each in (pair.one, pair.two):
+        await each.has_streams(9)
     writers = [asyncio.create_task(write(pair.restate, topic, n, 40)) for topic in topics for n in range(4)]
     if kill:
         await until(lambda: _arrived(pair, 60), "traffic")
@@ -89,10 +87,6 @@ async def check(pair: Pair, *, kill: bool) -> None:
             assert expected == [event.data for event in messages]
         for writer in range(4):
             assert list(range(40)) == [n for who, n in expected or [] if who == writer]
-
-
-async def _streams(pair: Pair, count: int) -> bool:
-    return [count, count] == [await each.metric("restate_pubsub_streams") for each in (pair.one, pair.two)]
 
 
 async def _arrived(pair: Pair, count: int) -> bool:

@@ -142,11 +142,7 @@ async def test_a_frozen_reader_does_not_hold_it(restate: RestateServer, stoppabl
     reader, writer = await asyncio.open_connection("127.0.0.1", stoppable.port, limit=1024)
     writer.write(f"GET /pubsub/{topic} HTTP/1.1\r\nhost: test\r\n\r\n".encode())
     await reader.readexactly(100)
-
-    async def stuck() -> bool:
-        return await stoppable.metric("restate_pubsub_streams") == 1
-
-    await until(stuck, "the stream")
+    await stoppable.has_streams(1)
     begin = time.monotonic()
     assert 0 == await stoppable.stop(seconds=DRAIN + 3)
     assert time.monotonic() - begin < DRAIN + 2

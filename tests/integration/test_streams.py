@@ -11,7 +11,18 @@ import aiohttp
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Event, Service, call, free_port, get, publish, restate_server, stream, topic_name
+from support.harness import (
+    Event,
+    Service,
+    call,
+    free_port,
+    get,
+    publish,
+    restate_server,
+    stream,
+    subscribed,
+    topic_name,
+)
 from support.waiting import until
 
 
@@ -231,11 +242,7 @@ async def test_head_answers_and_ends(restate: RestateServer, service: Service, t
         async with session.head(service.topic_url(topic)) as answer:
             assert 200 == answer.status
             assert answer.headers["content-type"].startswith("text/event-stream")
-
-        async def left() -> bool:
-            return await service.metric("restate_pubsub_streams") == 0
-
-        await until(left, "no stream to be open", 5)
+        await service.has_streams(0, 5)
         async with session.get(f"{service.url}/health/live") as answer:
             assert 200 == answer.status
 
@@ -281,16 +288,8 @@ async def test_readers_share_a_feed(restate: RestateServer, service: Service, to
             return [event.data for event in await reader.to_end()][:-1]
 
     readers = [asyncio.create_task(read(5 * n)) for n in range(20)]
-
-    async def joined() -> bool:
-        return await service.metric("restate_pubsub_streams") == 20
-
-    await until(joined, "20 streams")
-
-    async def one_waits() -> bool:
-        return bool((await call(restate, topic, "info"))[1]["subscribers"] == 1)
-
-    await until(one_waits, "the feed to wait")
+    await service.has_streams(20)
+    await subscribed(restate, topic)
     for n in range(100, 150):
         await publish(restate, topic, n)
     await call(restate, topic, "close")
@@ -305,11 +304,7 @@ async def test_messages_are_delivered_where_they_were_written(
     async with stream(service.topic_url(topic)) as reader:
         await publish(restate, topic, "first")
         await reader.next()
-
-        async def waits() -> bool:
-            return bool((await call(restate, topic, "info"))[1]["subscribers"] == 1)
-
-        await until(waits, "the feed to wait")
+        await subscribed(restate, topic)
         before = [await service.metric("restate_pubsub_messages_arrived_total"), await local(service)]
         for n in range(10):
             await publish(restate, topic, n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from simulation import guarantee
 from simulation.world import Feed, Reader, World
 
 STEPS = 120
+TOKEN = re.compile(r"<a[0-9]+:[0-9a-f]+>")
 SIZES = (1, 1, 1, 2, 5, 20, 70)
 
 
@@ -239,11 +241,28 @@ class History:
             found = [text for _, text in places]
             if not self._forgets:
                 assert len(found) == len(set(found)), f"{one.key} is there twice: {places}"
-        shown = guarantee.streams(self.world, "s")
-        tags = {part.partition(":")[0].lstrip("<") for part in shown.split(">") if part.startswith("<a")}
-        whole = len(self.world.log) == self.world.tail  # retention may have dropped a `restart` before anybody saw it
-        if whole and not self._forgets:
-            assert len(tags) <= 1, f"attempts are mixed: {tags}"
+        # Retention may have dropped a `restart` before anybody saw it, and a killed opening may count or not.
+        attempts = {attempt.name for attempt in self.attempts}
+        opened = [write for write in self.world.writes if write.stream is not None and write.stream.first]
+        if len(self.world.log) < self.world.tail or self._forgets or any(write.killed for write in opened):
+            return
+        parts = TOKEN.findall(guarantee.streams(self.world, "s"))
+        tags = {part.partition(":")[0].lstrip("<") for part in parts} & attempts
+        assert len(tags) <= 1, f"attempts are mixed: {tags}"
+        for attempt in reversed(self.attempts):
+            acknowledged = self._acknowledged(attempt)
+            if acknowledged:
+                assert [part for part in parts if part in acknowledged] == acknowledged, f"{attempt.name} is not shown"
+                return
+
+    def _acknowledged(self, attempt: Attempt) -> list[str]:
+        return [
+            msgspec.json.decode(message.data)
+            for write in self.world.writes
+            if write.stream is not None and write.stream.attempt == attempt.name and not write.killed
+            for message in write.messages
+            if isinstance(write.call.outcome, bytes)
+        ]
 
 
 def shrink(seed: int) -> History:

@@ -147,6 +147,42 @@ def test_killed(before: Sequence[Operation], policy: Policy, operation: str) -> 
         guarantee.at_rest(scene.world)
 
 
+PAIRS = [
+    pytest.param(POLICIES[policy], first, second, id=f"{first}-{second}-{policy}")
+    for policy in ("everything is kept", "ten are kept")
+    for first in OPERATIONS
+    for second in OPERATIONS
+]
+
+
+@pytest.mark.parametrize(("policy", "first", "second"), PAIRS)
+def test_killed_with_another_call_behind_it(policy: Policy, first: str, second: str) -> None:
+    """An operator kills a call before any command, and the next one runs at once, before anything is mended."""
+    for command in places(TOPICS["short"], policy, first):
+        scene = Scene.of(TOPICS["short"], policy)
+        world = scene.world
+        call = scene.stopped(OPERATIONS[first], command)
+        OPERATIONS[second](world)
+        world.kill(call)
+        world.settle(fire=False)
+        world.append("after")
+        world.settle(world.replicas[1])
+        guarantee.at_rest(world)
+
+
+@pytest.mark.parametrize("topic", ["new", "short", "at a border", "streams"])
+def test_a_request_that_was_killed_and_is_repeated_is_there_once(topic: str) -> None:
+    """Its key is counted in the same step as its messages."""
+    for command in places(TOPICS[topic], Policy(), "keyed"):
+        scene = Scene.of(TOPICS[topic], Policy())
+        scene.world.kill(scene.stopped(OPERATIONS["keyed"], command))
+        OPERATIONS["keyed"](scene.world)
+        scene.world.settle()
+        guarantee.at_rest(scene.world)
+        texts = [message.data for _, message in sorted(scene.world.log.items())]
+        assert [b'"k"', b'"l"'] == [text for text in texts if text in (b'"k"', b'"l"')]
+
+
 @pytest.mark.parametrize(("before", "policy", "operation"), CASES)
 def test_run_again(before: Sequence[Operation], policy: Policy, operation: str) -> None:
     """The process dies before any command, and its successor right after: another with other settings ends the call."""

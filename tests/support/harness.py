@@ -41,6 +41,17 @@ def restate_server(folder: Path, node: str = "pubsub-test", **env: str) -> Resta
     )
 
 
+@contextlib.asynccontextmanager
+async def running_restate(folder: Path, node: str = "pubsub-test", **env: str) -> AsyncIterator[RestateServer]:
+    """Run a Restate server on free ports."""
+    server = restate_server(folder, node, **env)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
 def topic_name(prefix: str = "t") -> str:
     """Return a topic that no other test uses."""
     return f"{prefix}-{secrets.token_hex(6)}"
@@ -146,6 +157,14 @@ class Service:
         """Return the URL of a stream."""
         return f"{self.url}/pubsub/{quote(topic).replace('.', '%2E')}{'?' + query if query else ''}"
 
+    async def has_streams(self, count: int, seconds: float = PATIENCE) -> None:
+        """Wait until this process has so many open streams."""
+
+        async def open_() -> bool:
+            return await self.metric("restate_pubsub_streams") == count
+
+        await until(open_, f"{count} open streams", seconds)
+
     async def metric(self, name: str) -> float:
         """Return the sum of a metric's series, or the value of one that is named with its labels."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
@@ -181,6 +200,15 @@ async def publish(restate: RestateServer, topic: str, *messages: Any) -> None:
     for message in messages:
         status, answer = await call(restate, topic, "publish", message)
         assert status == 200, answer
+
+
+async def subscribed(restate: RestateServer, topic: str, count: int = 1) -> None:
+    """Wait until `count` subscriptions are in the topic's state."""
+
+    async def there() -> bool:
+        return bool(count == (await call(restate, topic, "info"))[1]["subscribers"])
+
+    await until(there, f"{count} subscriptions")
 
 
 async def query(restate: RestateServer, sql: str) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ def dev(base_dir: str) -> None:
 async def _dev(settings: Settings, base_dir: Path) -> None:
     from restate_pubsub.commands.local_restate import RestateServer  # noqa: PLC0415
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
-    from restate_pubsub.server.serving import listen, serve  # noqa: PLC0415
+    from restate_pubsub.server.serving import listen, ports_of, serve  # noqa: PLC0415
 
     sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
@@ -39,7 +39,7 @@ async def _dev(settings: Settings, base_dir: Path) -> None:
     click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)
     await restate_server.start()
     try:
-        serving = asyncio.create_task(serve(create_service(settings), settings, sockets))
+        serving = asyncio.create_task(serve(create_service(settings, ports=ports_of(sockets)), settings, sockets))
         registering = asyncio.create_task(register_at(settings, restate_endpoint(settings), force=True, wait=30))
         await asyncio.wait({serving, registering}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():

@@ -13,8 +13,8 @@ def main() -> None:
     """Run the command that the arguments name."""
     if missing := missing_packages():
         sys.exit(
-            f"error: {', '.join(missing)} not installed: `pip install {DISTRIBUTION}` is the library alone, "
-            f"`pip install '{DISTRIBUTION}[server]'` brings the service and this command"
+            f"error: this command needs the service's packages, of which {', '.join(missing)} cannot be found: "
+            f"run `pip install '{DISTRIBUTION}[server]'`"
         )
     from restate_pubsub.commands.group import group  # noqa: PLC0415 - it needs what was just looked for
 

@@ -27,4 +27,4 @@ async def _serve(settings: Settings) -> None:
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
 
     sockets = serving.listen(settings.listens, send_timeout=settings.send_timeout)
-    await serving.serve(create_service(settings), settings, sockets)
+    await serving.serve(create_service(settings, ports=serving.ports_of(sockets)), settings, sockets)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,6 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from restate_pubsub.access.admission import Admission, Quota
@@ -35,13 +33,19 @@ from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
 from restate_pubsub.topic.policy import Retention
 from restate_pubsub.topic.virtual_object import create_pubsub_object
+from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.console.routes import Console
+from restate_pubsub.web.errors import Errors
 from restate_pubsub.web.health import Health
+from restate_pubsub.web.middleware.answer_errors import AnswerErrors
+from restate_pubsub.web.middleware.body_timeout import BodyTimeout
 from restate_pubsub.web.middleware.cors import Cors
-from restate_pubsub.web.middleware.public_port import ForRestate, left_open
-from restate_pubsub.web.problems import problem
-from restate_pubsub.web.publishing import Door
-from restate_pubsub.web.routes import Routes
+from restate_pubsub.web.middleware.for_restate import ForRestate
+from restate_pubsub.web.middleware.public_port import PublicPort, left_open, public_ports
+from restate_pubsub.web.middleware.unread_body import DrainUnreadBody
+from restate_pubsub.web.probes import Probes
+from restate_pubsub.web.publishing import Publishing
+from restate_pubsub.web.streams import Streams
 
 if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger(__name__)
 
-DOOR_RETRY_SECONDS = 20.0
+PUBLISH_RETRY_SECONDS = 20.0
 """How long a publish over HTTP tries again while Restate is away, before its 503."""
 
 
@@ -60,6 +64,7 @@ class Service:
     app: Starlette
     hub: Hub
     health: Health
+    metrics: Metrics
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -101,8 +106,11 @@ def quota_of(settings: Settings) -> Quota:
     )
 
 
-def create_service(settings: Settings) -> Service:
-    """Build everything that one process runs; nothing starts before the application's lifespan."""
+def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
+    """Build everything that one process runs; nothing starts before the application's lifespan.
+
+    `ports` are those that PUBSUB_BIND has led to, where it leaves their choice to the system.
+    """
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
     metrics = Metrics(CollectorRegistry())
     metrics.takes(settings.max_streams)
@@ -122,30 +130,26 @@ def create_service(settings: Settings) -> Service:
     )
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
     pubsub = create_object(settings, local=hub, on_write=metrics.wrote, clock_offset=ingress.clock.offset)
-    publisher = PubsubClient(ingress, retry=RetryPolicy(seconds=DOOR_RETRY_SECONDS), limits=limits)
-    door = Door(publisher, limits) if settings.publish_enabled else None
     origins = Origins(settings.cors_origins)
     refusals = RefusalLog()
     keys = keys_from(settings, lambda worked: metrics.keys_fetched(worked=worked))
-    routes = Routes(
-        settings,
-        hub=hub,
-        health=health,
-        metrics=metrics,
-        limits=limits,
-        door=door,
-        guard=None if keys is None else guard_from(settings, keys, origins.exact, _token_refused(refusals)),
-        admission=Admission(quota_of(settings)),
+    guard = None if keys is None else guard_from(settings, keys, origins.exact, _token_refused(refusals))
+    callers = Callers(settings, limits, guard)
+    admission = Admission(quota_of(settings))
+    streams = Streams(settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission)
+    publishing = Publishing(
+        PubsubClient(ingress, retry=RetryPolicy(seconds=PUBLISH_RETRY_SECONDS), limits=limits),
+        limits,
+        callers=callers,
+        admission=admission,
+        enabled=settings.publish_enabled,
+        max_bytes=settings.request_max_bytes,
+        max_age=settings.request_max_age,
     )
-
-    def origin_refused(origin: str, preflight: bool) -> None:  # noqa: FBT001 - a callback's second argument
-        if preflight:
-            metrics.refused("origin-not-allowed")
-        refusals.note("a page of an origin that is not allowed", origin[:200], "PUBSUB_CORS_ORIGINS")
-
-    middleware = [Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused)]
-
     console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
+    endpoint = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
+    topic = f"{settings.sse_path}/{{topic:any}}"
+    errors = Errors(metrics.refused)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -163,23 +167,42 @@ def create_service(settings: Settings) -> Service:
             await hub.close()
             await ingress.close()
 
-    endpoint = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
     app = Starlette(
         routes=[
-            Route("/health/live", routes.live),
-            Route("/health/ready", routes.ready),
-            Route("/metrics", routes.metrics),
+            *Probes(health, metrics.registry).routes(),
             *console,
-            Mount(settings.restate_path, ForRestate(endpoint)),
-            Route(f"{settings.sse_path}/{{topic:any}}", routes.stream, methods=["GET"]),
-            Route(f"{settings.sse_path}/{{topic:any}}", routes.publish, methods=["POST", "PUT", "DELETE"]),
+            Mount(settings.restate_path, ForRestate(endpoint, body_timeout=settings.body_timeout)),
+            Route(topic, streams.endpoint, methods=["GET"]),
+            Route(topic, publishing.endpoint, methods=["POST", "PUT", "DELETE"]),
         ],
-        middleware=middleware,
+        middleware=_middleware(settings, ports, origins, errors, refusals),
         lifespan=lifespan,
-        exception_handlers={404: _not_found, 405: _not_allowed},
+        exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Service(app, hub, health)
+    return Service(app, hub, health, metrics)
+
+
+def _middleware(
+    settings: Settings, ports: Sequence[int], origins: Origins, errors: Errors, refusals: RefusalLog
+) -> list[Middleware]:
+    """Return the layers around the endpoints, from outside in."""
+    *listening, last = ports or [int(bind.rpartition(":")[2]) for bind in settings.listens]
+    metrics = None if settings.metrics_bind is None else last
+    public = public_ports(listening if metrics is not None else [*listening, last])
+
+    def origin_refused(origin: str, preflight: bool) -> None:  # noqa: FBT001 - a callback's second argument
+        if preflight:
+            errors.count("origin-not-allowed")
+        refusals.note("a page of an origin that is not allowed", origin[:200], "PUBSUB_CORS_ORIGINS")
+
+    return [
+        Middleware(DrainUnreadBody, restate_path=settings.restate_path),
+        Middleware(AnswerErrors, errors=errors),
+        Middleware(PublicPort, public_ports=public, sse_path=settings.sse_path, metrics_port=metrics),
+        Middleware(BodyTimeout, seconds=settings.body_timeout, restate_path=settings.restate_path),
+        Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused),
+    ]
 
 
 def _token_refused(refusals: RefusalLog) -> Callable[[PubsubError], None]:
@@ -205,12 +228,3 @@ class _AnyText(Convertor[str]):
 
 
 register_url_convertor("any", _AnyText())
-
-
-async def _not_found(request: Request, _error: Exception) -> Response:
-    return problem(404, "not-found", f"There is nothing at {request.scope['path']!r}")
-
-
-async def _not_allowed(request: Request, error: Exception) -> Response:
-    allow = getattr(error, "headers", None)
-    return problem(405, "method-not-allowed", f"{request.method} is not possible at {request.scope['path']!r}", allow)

@@ -13,16 +13,16 @@ import resource
 import signal
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config
 from restate.server import install_shutdown_hook
 
-from restate_pubsub.server.hypercorn_fixes import mend
-from restate_pubsub.web.middleware.public_port import PublicPaths, public_ports
-from restate_pubsub.web.middleware.unread_body import ThrowAway
+from restate_pubsub.server.hypercorn_fixes import ConnectionLimits, ServerConfig, install
+from restate_pubsub.web.middleware.for_restate import is_call
+from restate_pubsub.web.middleware.public_port import public_ports
 
 if TYPE_CHECKING:
     from restate_pubsub.server.app import Service
@@ -71,11 +71,18 @@ def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
     return sockets
 
 
-def _config(sockets: Sequence[socket.socket], drain: float) -> Config:
-    config = Config()
+def ports_of(sockets: Sequence[socket.socket]) -> list[int]:
+    """Return the ports that sockets listen on, in their order."""
+    return [sock.getsockname()[1] for sock in sockets]
+
+
+def config_for(sockets: Sequence[socket.socket], *, drain: float) -> ServerConfig:
+    """Return hypercorn's configuration for listening sockets, which it takes over; `drain` is in seconds."""
+    config = ServerConfig()
     config.bind = [f"fd://{sock.detach()}" for sock in sockets]
     config.backlog = BACKLOG
     # Restate keeps its connections for ever and many invocations on each; the SDK's documentation asks for these.
+    # What may not be idle for ever is the business of `ConnectionLimits`.
     config.h2_max_concurrent_streams = UNLIMITED
     config.keep_alive_max_requests = UNLIMITED
     config.keep_alive_timeout = UNLIMITED
@@ -116,7 +123,7 @@ async def serve(
         for signum in (signal.SIGTERM, signal.SIGINT):
             install_shutdown_hook(loop, on_signal, signum)
     raise_file_limit()
-    mend()
+    install()
     addresses = [sock.getsockname()[:2] for sock in sockets]
 
     async def trigger() -> None:
@@ -136,16 +143,17 @@ async def serve(
         addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
         **further,
     )
-    paths = PublicPaths(
-        service.app,
-        public_ports=public,
-        sse_path=settings.sse_path,
-        metrics_port=None if metrics is None else metrics[1],
+    config = config_for(sockets, drain=settings.drain_timeout)
+    config.observer = service.metrics
+    config.limits = ConnectionLimits(
+        request=settings.request_timeout,
+        keep_alive=settings.keep_alive_timeout,
+        ports=public or None,
+        spares=partial(is_call, restate_path=settings.restate_path),
     )
-    app = ThrowAway(paths, restate_path=settings.restate_path)
     others = asyncio.all_tasks()
     serving = asyncio.create_task(
-        hypercorn_serve(app, _config(sockets, settings.drain_timeout), shutdown_trigger=trigger)  # type: ignore[arg-type]
+        hypercorn_serve(service.app, config, shutdown_trigger=trigger)  # type: ignore[arg-type]
     )
     deadline = asyncio.create_task(_deadline(stop, now, settings.drain_timeout))
     await asyncio.wait({serving, deadline}, return_when=asyncio.FIRST_COMPLETED)

@@ -145,6 +145,30 @@ class Settings(BaseModel):
         ge=0,
         le=3600,
     )
+    request_timeout: Seconds = _field(
+        "PUBSUB_REQUEST_TIMEOUT",
+        30.0,
+        "Serving",
+        "The head of a request must be complete this long after its first byte, and after a connection was opened. "
+        "Otherwise the connection is closed. Restate's connections have no such limit. 0s means never.",
+        ge=0,
+    )
+    body_timeout: Seconds = _field(
+        "PUBSUB_BODY_TIMEOUT",
+        120.0,
+        "Serving",
+        "A request whose body brings nothing for this long is answered with 408. A body that stays open sends a "
+        "blank line now and then. 0s means never.",
+        ge=0,
+    )
+    keep_alive_timeout: Seconds = _field(
+        "PUBSUB_KEEP_ALIVE_TIMEOUT",
+        120.0,
+        "Serving",
+        "A connection without a request is closed after this time. Keep it longer than a proxy before this service "
+        "keeps its idle connections. Restate's connections have no such limit. 0s means never.",
+        ge=0,
+    )
 
     jwt_key: SecretStr | None = _field(
         "PUBSUB_JWT_KEY",

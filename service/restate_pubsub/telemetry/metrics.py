@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 PREFIX = "restate_pubsub"
 LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LOST = ("reset", "timeout", "unreachable", "other")
 PULL_OUTCOMES = ("messages", "timeout", "gone", "unavailable", "error")
 
 
@@ -74,6 +75,15 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self._lost = Counter(
+            f"{PREFIX}_connections_lost",
+            "Connections whose client vanished, by what the system said: reset, timeout, unreachable or other",
+            ["error"],
+            registry=registry,
+        )
+        self._idle = Counter(
+            f"{PREFIX}_connections_idle_closed", "Connections closed because they did nothing", registry=registry
+        )
         self._ready = Gauge(f"{PREFIX}_ready", "1 when Restate answers and has the object", registry=registry)
         info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
         info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
@@ -81,6 +91,8 @@ class Metrics:
             self._refused.labels(code=code)
         for outcome in ("fetched", "failed"):
             self._key_fetches.labels(outcome=outcome)
+        for error in LOST:
+            self._lost.labels(error=error)
         for outcome in PULL_OUTCOMES:
             self._pulls.labels(outcome=outcome)
         for handler in ("publish", "append"):
@@ -157,6 +169,14 @@ class Metrics:
     def keys_fetched(self, *, worked: bool) -> None:
         """The keys that verify tokens were asked for."""
         self._key_fetches.labels(outcome="fetched" if worked else "failed").inc()
+
+    def connection_lost(self, error: str) -> None:
+        """A client vanished."""
+        self._lost.labels(error=error).inc()
+
+    def connection_idle(self) -> None:
+        """A connection did nothing for too long."""
+        self._idle.inc()
 
     def ready(self, *, ready: bool) -> None:
         """Readiness as it was last found."""

@@ -1,4 +1,4 @@
-"""The HTTP door: publish with a plain POST, one message or a stream of them, and delete a topic.
+"""HTTP publishing: a plain POST with one message or a stream of them; DELETE forgets the topic.
 
 `application/x-ndjson` is appended while it arrives, in batches that gather while a call is in flight; the answer
 at the end says where the messages are. With an `Idempotency-Key` the same request may be sent again: it counts
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from restate_pubsub.access.admission import Admission
 from restate_pubsub.client.pubsub_client import MAX_KEY_LENGTH
 from restate_pubsub.client.token_stream import TokenStream
 from restate_pubsub.errors import (
     InvalidRequest,
     KeyReused,
+    NotEnabled,
     PubsubError,
     RequestTooLong,
     StreamFailed,
@@ -29,11 +31,13 @@ from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
+from restate_pubsub.web.callers import Callers
+from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import flag_of
+from restate_pubsub.web.upload import Upload
 
 if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import PubsubClient
-    from restate_pubsub.web.upload import Upload
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
@@ -61,13 +65,51 @@ class PartlyPublished(PubsubError):
         return f"{self._where}: {self.cause.public}; {self._before}"
 
 
-class Door:
-    """Publishing over HTTP, with one client for all requests."""
+class Publishing:
+    """The endpoint, with one client for all requests."""
 
-    def __init__(self, client: PubsubClient, limits: Limits) -> None:
-        """Keep the client."""
+    def __init__(
+        self,
+        client: PubsubClient,
+        limits: Limits,
+        *,
+        callers: Callers,
+        admission: Admission,
+        enabled: bool,
+        max_bytes: int,
+        max_age: float,
+    ) -> None:
+        """Keep the client; unless `enabled`, every request is refused with the setting that allows it.
+
+        One request may bring `max_bytes`, and go on for `max_age` seconds.
+        """
         self._client = client
         self._limits = limits
+        self._callers = callers
+        self._admission = admission
+        self._enabled = enabled
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+
+    async def endpoint(self, request: Request) -> Response:
+        """`POST {path}/{topic}`: publish (`PUT`, which `curl -T` sends, too); `DELETE`: delete the topic.
+
+        Raises:
+            PubsubError: refused.
+
+        """
+        topic, expires = await self._callers.permitted(request, "publish")
+        if not self._enabled:
+            msg = "Publishing here is switched off: set PUBSUB_PUBLISH_ENABLED=true, or publish through Restate"
+            raise NotEnabled(msg)
+        with self._admission.publish(self._callers.client(request)) as meter:
+            if request.method == "DELETE":
+                return await self.delete(topic)
+            try:
+                upload = Upload(meter, max_bytes=self._max_bytes, max_age=self._max_age, expires=expires)
+                return await self.publish(request, topic, upload)
+            except (PartlyPublished, StreamFailed) as error:
+                raise WithMembers(error, nextOffset=error.next_offset, count=error.acknowledged) from error
 
     async def publish(self, request: Request, topic: str, upload: Upload) -> Response:
         """`POST {path}/{topic}`: one JSON message, or one a line.

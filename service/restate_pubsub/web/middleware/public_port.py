@@ -1,16 +1,15 @@
-"""Which address serves what, and what stands open: two addresses, the Restate endpoint, the warning without a lock."""
+"""Which address serves what, and what stands open: two addresses, and the warning without a lock."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from restate_pubsub.web.problems import problem
+from restate_pubsub.web.errors import not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,7 +22,7 @@ PUBLIC = "restate_pubsub.public"
 HEALTH = ("/health/live", "/health/ready")
 
 
-class PublicPaths:
+class PublicPort:
     """ASGI middleware: at the public ports only the streams and the health of the process exist.
 
     At the metrics' port only the metrics and the health do: whoever scrapes is not who may invoke the object.
@@ -39,7 +38,12 @@ class PublicPaths:
         self._streams = sse_path + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what is allowed there; the rest does not exist."""
+        """Hand on what is allowed there.
+
+        Raises:
+            Refused: the rest does not exist.
+
+        """
         if scope["type"] == "websocket":  # nothing here speaks it, least of all the mounted Restate endpoint
             await send({"type": "websocket.close", "code": 1000})
             return
@@ -48,37 +52,10 @@ class PublicPaths:
             public = port in self._ports
             exists = path in HEALTH or (path.startswith(self._streams) if public else path == "/metrics")
             if (public or (port is not None and port == self._metrics_port)) and not exists:
-                await problem(404, "not-found", f"There is nothing at {path!r}")(scope, receive, send)
-                return
+                raise not_found(path)
             if public:
                 scope[PUBLIC] = True
         await self._app(scope, receive, send)
-
-
-class ForRestate:
-    """ASGI middleware before the Restate endpoint: what no Restate server sends is refused.
-
-    The SDK takes it for a fault of its own, answers 500 and logs a traceback: anybody could fill the log.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Guard `app`; signatures are its own business."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what Restate may have sent."""
-        headers = Headers(scope=scope)
-        answer = None
-        if not all(value.isascii() for _, value in scope["headers"]):
-            answer = problem(400, "invalid-request", "A header is not ASCII")
-        elif "/invoke/" in scope["path"] and not headers.get("content-type", "").startswith(_INVOCATION):
-            answer = problem(415, "unsupported-type", "This is for Restate: publish through its ingress")
-        elif scope["path"].endswith("/discover") and _MANIFEST not in headers.get("accept", ""):
-            answer = problem(406, "not-acceptable", "This is for Restate: run `restate-pubsub register`")
-        await (answer or self._app)(scope, receive, send)
-
-
-_INVOCATION, _MANIFEST = "application/vnd.restate.invocation", "application/vnd.restate.endpointmanifest"
 
 
 def is_public(request: Request) -> bool:
@@ -86,7 +63,7 @@ def is_public(request: Request) -> bool:
     return bool(request.scope.get(PUBLIC, False))
 
 
-def public_ports(ports: list[int]) -> set[int]:
+def public_ports(ports: Sequence[int]) -> set[int]:
     """Return the ports that serve only the streams: the first one, if there is another; none if it is alone."""
     return set(ports[:1]) if len(set(ports)) > 1 else set()
 

@@ -20,7 +20,7 @@ LINGER_BYTES = 16 * 1024 * 1024
 """So much more of a body is taken after the answer: for most senders enough to come to the end and read it."""
 
 
-class ThrowAway:
+class DrainUnreadBody:
     """ASGI middleware: takes what an application left of a request's body."""
 
     def __init__(self, app: ASGIApp, *, restate_path: str) -> None:

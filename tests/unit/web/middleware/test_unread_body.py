@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from restate_pubsub.web.middleware.unread_body import LINGER_BYTES, ThrowAway
+from restate_pubsub.web.middleware.unread_body import LINGER_BYTES, DrainUnreadBody
 
 
 async def answer_at_once(_scope: Any, _receive: Any, send: Any) -> None:
@@ -37,7 +37,7 @@ async def run(path: str, body: Body) -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = ThrowAway(answer_at_once, restate_path="/restate")
+    app = DrainUnreadBody(answer_at_once, restate_path="/restate")
     await app({"type": "http", "path": path}, body, send)
     return sent
 

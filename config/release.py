@@ -1,0 +1,92 @@
+"""Make what users install: `make release` writes it into dist/, the same bytes each time from the same commit.
+
+Wheel and sdist of the library (the service is its extra `server`), the chart, the notes of this version out of
+CHANGELOG.md, and SHA256SUMS of all of them. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import helm_python
+
+ROOT = Path(__file__).parent.parent
+CHART = ROOT / "helm" / "restate-pubsub"
+SUMS = "SHA256SUMS"
+
+
+def version() -> str:
+    """Return this project's version, which pyproject.toml says."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def notes(changelog: str, of: str) -> str:
+    """Return what the changelog says of a version, or of what is not released yet.
+
+    Raises:
+        ValueError: it says nothing of either.
+
+    """
+    sections = dict(re.findall(r"^## \[?(\S+?)\]?(?: [^\n]*)?\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL))
+    for heading in (of, "Unreleased"):
+        if heading in sections:
+            return str(sections[heading]).strip() + "\n"
+    msg = f"CHANGELOG.md has neither '## {of}' nor '## Unreleased': write down what changed"
+    raise ValueError(msg)
+
+
+def committed() -> int:
+    """Return when the last commit was made, in seconds; SOURCE_DATE_EPOCH wins, where there is no repository."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    words = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own words
+
+
+def packages(dist: Path, epoch: int) -> None:
+    """Build the sdist, and the wheel."""
+    # hatchling writes one time into the archives: this variable's.
+    env = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
+    words = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", str(dist)]
+    subprocess.run(words, check=True, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+
+
+def chart(dist: Path, epoch: int) -> None:
+    """Package the chart. Helm writes the files' own times and modes, so they are made the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(CHART, Path(folder) / CHART.name)
+        for path in copy.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            os.utime(path, (epoch, epoch))
+        helm_python.package(copy, destination=dist)
+
+
+def sums(dist: Path) -> str:
+    """Return the line that `sha256sum --check` reads for each file."""
+    files = sorted(path for path in dist.iterdir() if path.name != SUMS)
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+
+
+def release(dist: Path) -> None:
+    """Write all of it into an empty folder."""
+    shutil.rmtree(dist, ignore_errors=True)
+    dist.mkdir(parents=True)
+    epoch = committed()
+    packages(dist, epoch)
+    chart(dist, epoch)
+    (dist / "NOTES.md").write_text(notes((ROOT / "CHANGELOG.md").read_text(), version()))
+    (dist / SUMS).write_text(sums(dist))
+
+
+if __name__ == "__main__":
+    target = ROOT / "dist"
+    release(target)
+    sys.stdout.write((target / SUMS).read_text())

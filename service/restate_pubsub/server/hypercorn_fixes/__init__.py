@@ -1,0 +1,25 @@
+"""Fixes of hypercorn 0.18, which has no setting for any of them, by subject.
+
+| file | subject |
+|---|---|
+| `connection` | one TCP connection: clients that vanish, idle time, when bytes are written |
+| `http1` | HTTP/1.1: upgrades, absolute-form targets, pipelining |
+| `http2` | HTTP/2: what one request does wrong ends that request alone |
+| `http2_frames` | the same in the h2 package, below hypercorn |
+| `request_stream` | one request and its body |
+| `send_buffer`, `round_robin` | what an HTTP/2 connection has to send, and in which order |
+| `limits` | how long a connection may do nothing, and who watches |
+
+They replace classes in the places where hypercorn 0.18 looks them up (`install`), and use these private parts:
+of hypercorn `H2Protocol._handle_events`, `_create_stream`, `_close_stream`, `_send_data`, `_flush`, `_window_updated`;
+`H11Protocol._handle_events`, `_create_stream`, `_check_protocol`, `_maybe_recycle`, `_send_error_response`;
+`StreamBuffer._paused`, `_is_empty`, `_complete`; `TCPServer._read_data`, `_close`, `_idle_timeout`,
+`_initiate_server_close`; `HTTPStream.app_put`; of h2 4.4 `H2Connection._receive_headers_frame`,
+`_receive_data_frame`, `_receive_priority_frame`, `_frame_dispatch_table`, `_inbound_flow_control_window_manager`,
+`_prepare_for_sending`. To be dropped with the release that needs none of it.
+"""
+
+from restate_pubsub.server.hypercorn_fixes.install import install
+from restate_pubsub.server.hypercorn_fixes.limits import ConnectionLimits, Observer, ServerConfig
+
+__all__ = ["ConnectionLimits", "Observer", "ServerConfig", "install"]

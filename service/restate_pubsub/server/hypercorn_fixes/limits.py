@@ -1,0 +1,65 @@
+"""How long a connection may do nothing, whom this does not concern, and who watches the connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hypercorn.config import Config
+
+
+class Observer(Protocol):
+    """Is told what happens below the application; nothing decides by it."""
+
+    def refused(self, code: str) -> None:
+        """A request was refused, with this code in the answer."""
+
+    def connection_lost(self, error: str) -> None:
+        """A client vanished: "reset", "timeout", "unreachable" or "other"."""
+
+    def connection_idle(self) -> None:
+        """A connection was closed because it did nothing."""
+
+
+class NullObserver:
+    """Watches nothing."""
+
+    def refused(self, code: str) -> None:
+        """Ignore it."""
+
+    def connection_lost(self, error: str) -> None:
+        """Ignore it."""
+
+    def connection_idle(self) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Seconds; 0 is no limit.
+
+    Restate keeps its connections for as long as it likes, so none of this is for them: not for those at other ports
+    than `ports`, and not for one from which the endpoint has accepted a call (`spares` of the path and the answer's
+    status). Whoever can make such a call may invoke the object, which is worth more than an idle connection.
+    """
+
+    request: float = 0.0
+    """From the opening of a connection, or the first byte of a request, to the end of the request's head."""
+    keep_alive: float = 0.0
+    """From the end of an answer to the next request."""
+    ports: Collection[int] | None = None
+    """The local ports that the limits are for; None: all."""
+    spares: Callable[[str, int], bool] = lambda _path, _status: False
+
+
+class ServerConfig(Config):
+    """hypercorn's configuration, and what the fixes need beside it."""
+
+    limits: ConnectionLimits = ConnectionLimits()
+    observer: Observer = NullObserver()
+
+
+def settings_of(config: Any) -> tuple[ConnectionLimits, Observer]:
+    """Return the limits and the observer of a configuration."""
+    return config.limits, config.observer

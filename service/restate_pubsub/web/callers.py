@@ -1,0 +1,55 @@
+"""Who asks, and whether they may: the topic and the permission of a request, and the client that it counts against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.requests import Request
+
+from restate_pubsub.access.client_address import client_of
+from restate_pubsub.access.grants import Action
+from restate_pubsub.access.tokens import Guard, check
+from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.web.requests import topic_of
+
+if TYPE_CHECKING:
+    from restate_pubsub.settings.fields import Settings
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Callers:
+    """Answers the same questions for every endpoint of a topic."""
+
+    def __init__(self, settings: Settings, limits: Limits, guard: Guard | None) -> None:
+        """Without a guard everybody may read and write."""
+        self._path = settings.sse_path
+        self._trusted = settings.trusted_proxies
+        self._limits = limits
+        self._guard = guard
+        self._hinted = False
+
+    async def permitted(self, request: Request, action: Action) -> tuple[str, float | None]:
+        """Return the topic and when the permission ends (seconds since the epoch; None: never).
+
+        Raises:
+            PubsubError: not a topic, or not for this caller.
+
+        """
+        grant = None if self._guard is None else await self._guard.verify(request)
+        topic = topic_of(request, self._path, self._limits)
+        if grant is None:
+            return topic, None
+        check(grant, action, topic)
+        return topic, grant.expires
+
+    def client(self, request: Request) -> str:
+        """Return the name under which the request is counted."""
+        if not self._trusted and not self._hinted and "x-forwarded-for" in request.headers:
+            self._hinted = True
+            log.warning(
+                "requests come through a proxy, and all of its clients count as one: "
+                "set PUBSUB_TRUSTED_PROXIES to the number of proxies before this service"
+            )
+        return client_of(request.scope, self._trusted)

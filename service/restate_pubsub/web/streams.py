@@ -1,0 +1,120 @@
+"""`GET {path}/{topic}`: follow a topic. What is refused is told at once; a stream that is open stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from restate_pubsub.access.admission import Admission
+from restate_pubsub.errors import OffsetGone, Unavailable
+from restate_pubsub.fanout.hub import Hub, Reader, Start
+from restate_pubsub.web.callers import Callers
+from restate_pubsub.web.errors import WithMembers
+from restate_pubsub.web.requests import flag_of, start_of
+from restate_pubsub.web.stream_response import StreamResponse, come_back
+
+if TYPE_CHECKING:
+    from restate_pubsub.settings.fields import Settings
+    from restate_pubsub.telemetry.metrics import Metrics
+    from restate_pubsub.web.health import Health
+
+HEAD_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store"}
+PATIENCE = 0.25
+"""Seconds that a reader which comes back waits for its status: 204 must be decided before the first byte."""
+STRICT_PATIENCE = 10.0
+"""`?strict=true` asks for a status, so it waits for one."""
+AGE_SPREAD = 0.25
+"""Streams that began together end spread over this part of their greatest age."""
+
+
+class Streams:
+    """The endpoint, around one hub."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        hub: Hub,
+        health: Health,
+        metrics: Metrics,
+        callers: Callers,
+        admission: Admission,
+    ) -> None:
+        """Keep what a stream needs."""
+        self._settings = settings
+        self._hub = hub
+        self._health = health
+        self._metrics = metrics
+        self._callers = callers
+        self._admission = admission
+
+    async def endpoint(self, request: Request) -> Response:
+        """Answer `GET` and `HEAD`.
+
+        Raises:
+            PubsubError: refused.
+
+        """
+        settings = self._settings
+        async with contextlib.AsyncExitStack() as place:
+            topic, expires = await self._callers.permitted(request, "subscribe")
+            start = start_of(request)
+            strict = flag_of(request, "strict")
+            if self._health.draining:
+                if "text/event-stream" in request.headers.get("accept", ""):
+                    return come_back(settings.retry)
+                msg = "This process is about to stop: connect again"
+                raise Unavailable(msg, public=msg)
+            if request.method == "HEAD":
+                return Response(headers=HEAD_HEADERS)
+            await place.enter_async_context(self._admission.stream(self._callers.client(request), topic))
+            reader = self._hub.open(topic, start)
+            place.callback(reader.close)
+            if await _finished(reader, start, strict=strict):
+                return Response(status_code=204, headers={"cache-control": "no-store"})
+            # From here on the response holds the place, and gives it back at its end.
+            return StreamResponse(
+                reader,
+                retry=settings.retry,
+                heartbeat=settings.heartbeat,
+                send_timeout=settings.send_timeout,
+                on_slow=self._metrics.slow_reader,
+                lasts=_lasts(settings.stream_max_age, expires),
+                ends=place.pop_all(),
+            )
+
+
+async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
+    """Return whether there is nothing to stream, now and for ever.
+
+    Raises:
+        PubsubError: the reader is strict, and what it asks for is gone or not known.
+
+    """
+    if strict or start.resumes:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.place(), STRICT_PATIENCE if strict else PATIENCE)
+    if strict and not reader.placed:
+        msg = "Restate did not say where the topic begins, and strict=true wants to know: try again"
+        raise Unavailable(msg, public=msg)
+    if strict and reader.reset is not None:
+        gone = OffsetGone(reader.reset.requested, reader.reset.head)
+        if reader.reset.requested > reader.reset.tail:
+            past = f"Offset {reader.reset.requested} is past the tail {reader.reset.tail}"
+            gone.message = f"{past}: the topic's counter was lost"
+        raise WithMembers(gone, requested=reader.reset.requested, head=reader.reset.head, tail=reader.reset.tail)
+    return start.resumes and reader.finished
+
+
+def _lasts(max_age: float, expires: float | None) -> float | None:
+    """Return how long a stream may last: until its token ends, and not past its greatest age (0: none)."""
+    ends = [] if expires is None else [max(expires - time.time(), 0.0)]
+    if max_age:
+        ends.append(max_age * random.uniform(1.0 - AGE_SPREAD, 1.0))  # noqa: S311 - spreads load
+    return min(ends, default=None)

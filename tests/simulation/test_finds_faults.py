@@ -1,0 +1,183 @@
+"""The simulation finds what it is for: with an old fault put back, it fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from restate_pubsub.protocol.calls import StreamRef, Subscription
+from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.topic import append as append_module_
+from restate_pubsub.topic import clearing, handlers, remembered, steps, streams, waiters
+from restate_pubsub.topic.log import Sweep
+from restate_pubsub.topic.policy import Policy
+from restate_pubsub.topic.state import Topic
+from simulation import test_stops
+from simulation.histories import History
+from simulation.world import World
+
+append_module: Any = append_module_
+HISTORIES = 120
+Patch = pytest.MonkeyPatch
+
+
+def stops(topic: str, policy: str, operation: str) -> None:
+    """Stop one operation everywhere, both ways."""
+    before, kept = test_stops.TOPICS[topic], test_stops.POLICIES[policy]
+    test_stops.test_killed(before, kept, operation)
+    test_stops.test_run_again(before, kept, operation)
+
+
+def pair(first: str, second: str) -> None:
+    """Kill one operation everywhere, with another behind it."""
+    test_stops.test_killed_with_another_call_behind_it(test_stops.POLICIES["everything is kept"], first, second)
+
+
+def repeated() -> None:
+    """Kill a keyed request everywhere, and repeat it."""
+    test_stops.test_a_request_that_was_killed_and_is_repeated_is_there_once("short")
+
+
+def histories() -> None:
+    """Let random histories happen."""
+    for seed in range(HISTORIES):
+        History(seed).run()
+
+
+def nothing_is_mended(patch: Patch) -> None:
+    """No sweep follows a write: who was not told waits for the next one."""
+    for module in (append_module, handlers, clearing):
+        patch.setattr(module, "swept_later", lambda _ctx, topic: topic)
+
+
+def later_news_pass_for_earlier(patch: Patch) -> None:
+    """A pull without a name is given news that begin later than where it waits, as if they began there."""
+
+    def news_for(entry: Subscription, news: Batch) -> Batch | None:
+        if entry.subscriber is None and entry.offset < news.offset:
+            return replace(news, offset=entry.offset, next_offset=entry.offset + len(news.messages), head=None)
+        return real(entry, news)
+
+    real = waiters._news_for
+    patch.setattr(waiters, "_news_for", news_for)
+
+
+def keys_go_before_the_metadata(patch: Patch) -> None:
+    """What is swept is cleared before the metadata says that it is gone."""
+    real = append_module.swept
+
+    async def swept(ctx: Any, *arguments: Any) -> Sweep:
+        sweep = await real(ctx, *arguments)
+        append_module.clear_swept(ctx, sweep)
+        return sweep  # type: ignore[no-any-return]
+
+    for module in (append_module, clearing):
+        patch.setattr(module, "swept", swept)
+
+
+def settings_decide(patch: Patch) -> None:
+    """A write goes by the settings of the process that runs it, not by the topic's policy."""
+
+    async def agreed(_ctx: Any, options: steps.TopicOptions, _topic: Topic, _request: Any) -> Policy:
+        return options.policy
+
+    patch.setattr(append_module, "_agreed", agreed)
+
+
+def counts_come_after(patch: Patch) -> None:
+    """A stream's count is set by itself, after its messages are counted."""
+
+    def remember(ctx: Any, topic: Topic, ref: StreamRef, known: streams.KnownStream, *, new: bool) -> Topic:
+        grown = real(ctx, topic, ref, known, new=new)
+        pending.append((ctx, f"{'s' if ref.start is None else 'k'}_{ref.id}", known))
+        return replace(grown, last_stream=None)
+
+    def remembered_(_ctx: Any, _topic: Topic) -> None:
+        ctx, key, known = pending.pop()
+        ctx.set(key, msgspec.json.encode(known))
+
+    pending: list[Any] = []
+    real = remembered.remember
+    patch.setattr(remembered, "remember", remember)
+    patch.setattr(remembered, "remembered", remembered_)
+
+
+def the_first_batch_decides(patch: Patch) -> None:
+    """An attempt takes over with its first batch, whenever it was opened."""
+
+    def admit(known: Any, ref: StreamRef, messages: Sequence[Message], tail: int) -> streams.Admitted:
+        late = known is not None and ref.attempt not in (None, known.attempt) and messages
+        return real(known, replace_ref(ref) if late else ref, messages, tail)  # type: ignore[no-any-return]
+
+    def replace_ref(ref: StreamRef) -> StreamRef:
+        return msgspec.structs.replace(ref, first=True)
+
+    real = append_module.admit
+    patch.setattr(append_module, "admit", admit)
+
+
+def only_the_newest_are_known(patch: Patch) -> None:
+    """A stream is forgotten when others come after it."""
+    real = remembered.known_of
+
+    def known_of(topic: Topic, ref: StreamRef, stored: Any) -> Any:
+        last = topic.last_stream
+        return real(topic, ref, stored) if last is None or last.key.endswith(f"_{ref.id}") else None
+
+    patch.setattr(remembered, "known_of", known_of)
+
+
+def any_id_is_taken(patch: Patch) -> None:
+    """`subscribe` takes any text for the id of an awakeable, and so does whoever resolves it."""
+    patch.setattr(handlers, "is_awakeable", lambda _text: True)
+    patch.setattr(waiters, "is_awakeable", lambda _text: True)
+
+
+def nobody_asks_again(patch: Patch) -> None:
+    """A pull does not look whether it is among those who wait."""
+    patch.setattr(handlers, "CONFIRM_SECONDS", 1e9)
+
+
+def bad_id() -> None:
+    """Subscribe with text that is no awakeable's id, and write."""
+    world = World()
+    world.replica()
+    world.send("subscribe", b'{"offset":0,"id":"x"}')
+    world.append("m")
+    world.settle()
+
+
+FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
+    (nothing_is_mended, lambda: stops("short", "everything is kept", "publish")),
+    (nothing_is_mended, lambda: stops("short", "everything is kept", "batch")),
+    (nothing_is_mended, lambda: stops("short", "everything is kept", "close")),
+    (later_news_pass_for_earlier, lambda: pair("publish", "batch")),
+    (keys_go_before_the_metadata, lambda: stops("truncated", "everything is kept", "truncate")),
+    (keys_go_before_the_metadata, lambda: stops("short", "ten are kept", "page")),
+    (settings_decide, histories),
+    (counts_come_after, repeated),
+    (the_first_batch_decides, histories),
+    (only_the_newest_are_known, histories),
+    (nobody_asks_again, histories),
+    (any_id_is_taken, bad_id),
+]
+
+
+@contextlib.contextmanager
+def with_fault(put_back: Callable[[Patch], None]) -> Iterator[None]:
+    """Put a fault back for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_back(patch)
+        yield
+
+
+@pytest.mark.parametrize(("fault", "look"), FAULTS, ids=lambda one: getattr(one, "__name__", ""))
+def test_a_fault_that_is_put_back_is_found(fault: Callable[[Patch], None], look: Callable[[], None]) -> None:
+    """One of its checks fails."""
+    with with_fault(fault), pytest.raises(Exception):  # noqa: B017, PT011 - whichever check it is
+        look()
