@@ -29,6 +29,7 @@ CHART_SETS = {
     "RESTATE_ADMIN_URL": "restate.adminUrl",
     "PUBSUB_RESTATE_IDENTITY_KEYS": "restate.identityKeys",
     "PUBSUB_BIND": "bindHost",
+    "PUBSUB_METRICS_BIND": "bindHost",
 }
 """Settings that other values of the chart decide."""
 
@@ -58,7 +59,9 @@ def accepts(kind: Kind) -> Iterator[dict[str, Any]]:
         yield {"enum": [*kind.words]}
     if kind.pattern:
         yield {"type": "string", "pattern": kind.pattern}
-    if kind.number:
+    if kind.number == "zero":
+        yield {"const": 0}
+    elif kind.number:
         yield {"type": kind.number, "minimum": 0}
     if not (kind.words or kind.pattern or kind.number):
         yield {"type": ["string", "number", "boolean"]}  # the service itself says the rest when it starts

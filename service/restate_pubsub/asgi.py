@@ -9,6 +9,6 @@ from restate_pubsub.server.app import create_service
 from restate_pubsub.settings.fields import load
 from restate_pubsub.telemetry.logs import configure
 
-_settings = load(os.environ)
+_settings = load(os.environ, strict=True)
 configure(_settings)
 app = create_service(_settings).app

@@ -6,9 +6,11 @@ PubsubError
 │   └── InvalidTopic        400  empty, too long, or not UTF-8
 ├── Unauthorized            401  no token, or one that is not valid
 ├── Forbidden               403  the token does not permit it, or a cookie alone would
+│   └── ClaimMissing        403  the token has no claim that says what it permits
 ├── NotEnabled              405  a door that is closed by a setting
 ├── UnsupportedType         415  a body that is neither JSON nor NDJSON
 ├── TooLarge                413  a message or a batch over its limit
+│   └── RequestTooLong      413  a request that publishes for too long, or too much
 ├── TopicClosed             409  a write to a closed topic
 ├── StreamReplaced          409  a batch of an attempt that a later one has replaced
 ├── KeyReused               422  an idempotency key that came with another body before
@@ -16,10 +18,12 @@ PubsubError
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
 ├── CallFailed              4xx  any other answer of a handler that is final
+│   └── RestateRefused 401, 403  Restate does not take this service's own credentials
 ├── OverLimit                    a limit of this service; says when to try again
 │   ├── TooMany             429  one client's
 │   └── Busy                503  the process's, or a topic's
 ├── Unavailable             503  Restate or the object cannot be reached; trying again may help
+│   └── KeysUnavailable     503  the keys that verify tokens cannot be fetched
 └── ConfigError                  a setting that cannot work (exit code 2)
 """
 
@@ -43,6 +47,16 @@ class PubsubError(Exception):
     def __str__(self) -> str:
         """Return the message."""
         return self.message
+
+    @property
+    def public(self) -> str:
+        """The message for strangers: without what lies behind this service."""
+        return self.message
+
+    @property
+    def public_status(self) -> int:
+        """The status for strangers."""
+        return self.status
 
     @property
     def final(self) -> bool:
@@ -75,9 +89,10 @@ class Unauthorized(PubsubError):
     status = 401
     code = "unauthorized"
 
-    def __init__(self, message: str | None = None, *, invalid: bool = False) -> None:
-        """`invalid`: there was a token, and it is not good (RFC 6750, section 3.1)."""
+    def __init__(self, message: str | None = None, *, invalid: bool = False, setting: str | None = None) -> None:
+        """`invalid`: there was a token, and it is not good (RFC 6750, section 3.1). `setting` decided it."""
         self.invalid = invalid
+        self.setting = setting
         super().__init__(message)
 
 
@@ -86,6 +101,26 @@ class Forbidden(PubsubError):
 
     status = 403
     code = "forbidden"
+
+    def __init__(self, message: str | None = None, *, setting: str | None = None) -> None:
+        """`setting` is the one that decided it, if one did."""
+        self.setting = setting
+        super().__init__(message)
+
+
+class ClaimMissing(Forbidden):
+    """The token has no claim that says what it permits."""
+
+    code = "claim-missing"
+
+    @classmethod
+    def named(cls, claim: str) -> ClaimMissing:
+        """Name the claim."""
+        return cls(
+            f"The token is valid, but has no claim {claim!r}, which says what it permits: "
+            'its issuer must add it, as {"subscribe": [topic…]}',
+            setting="PUBSUB_JWT_CLAIM",
+        )
 
 
 class NotEnabled(PubsubError):
@@ -107,6 +142,17 @@ class TooLarge(PubsubError):
 
     status = 413
     code = "too-large"
+
+
+class RequestTooLong(TooLarge):
+    """One request has brought as much, or gone on for as long, as one may."""
+
+    code = "request-too-long"
+
+    @classmethod
+    def after(cls, what: str) -> RequestTooLong:
+        """Say what the request has or did."""
+        return cls(f"The request {what}, which is the most allowed: send the rest in a new one")
 
 
 class TopicClosed(PubsubError):
@@ -181,7 +227,13 @@ class StreamFailed(PubsubError):
         there = f"{acknowledged} of {written} messages are there"
         if next_offset is not None:
             there += f", up to offset {next_offset}"
-        super().__init__(f"The stream to topic {topic!r} failed: {there}: {cause}")
+        self._what = f"The stream to topic {topic!r} failed: {there}"
+        super().__init__(f"{self._what}: {cause}")
+
+    @property
+    def public(self) -> str:
+        """The same without what the cause keeps to itself."""
+        return f"{self._what}: {self.cause.public}"
 
 
 class OffsetGone(PubsubError):
@@ -212,10 +264,31 @@ class CallFailed(PubsubError):
 
     code = "call-failed"
 
-    def __init__(self, message: str, status: int) -> None:
-        """`status` is the handler's own."""
+    def __init__(self, message: str, status: int, *, public: str | None = None) -> None:
+        """`status` is the handler's own; `public` is what strangers are told instead of the message."""
         super().__init__(message)
         self.status = status
+        self._public = public
+
+    @property
+    def public(self) -> str:
+        """The handler's words, unless it was not the handler that spoke."""
+        return self._public or self.message
+
+
+class RestateRefused(CallFailed):
+    """Restate refused this service's own call: an operator has to look at its credentials."""
+
+    code = "restate-refused"
+
+    def __init__(self, message: str, status: int) -> None:
+        """`status` is Restate's."""
+        super().__init__(message, status, public=type(self).__doc__)
+
+    @property
+    def public_status(self) -> int:
+        """Neither 401 nor 403: the stranger's own token is not to blame."""
+        return 502
 
 
 class OverLimit(PubsubError):
@@ -243,10 +316,26 @@ class Busy(OverLimit):
 
 
 class Unavailable(PubsubError):
-    """Restate cannot be reached; trying again may help."""
+    """Restate cannot be reached at the moment: try again."""
 
     status = 503
     code = "restate-unavailable"
+
+    def __init__(self, message: str | None = None, *, public: str | None = None) -> None:
+        """`public` is what strangers are told; by default only that, as the message names addresses behind us."""
+        super().__init__(message)
+        self._public = public or type(self).__doc__ or ""
+
+    @property
+    def public(self) -> str:
+        """No address."""
+        return self._public
+
+
+class KeysUnavailable(Unavailable):
+    """The keys that verify tokens cannot be fetched at the moment: try again."""
+
+    code = "token-keys-unavailable"
 
 
 class ConfigError(PubsubError):

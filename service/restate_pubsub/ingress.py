@@ -24,11 +24,13 @@ from restate_pubsub.errors import (
     OffsetGone,
     PubsubError,
     PullTimeout,
+    RestateRefused,
     StreamReplaced,
     TooLarge,
     TopicClosed,
     Unavailable,
 )
+from restate_pubsub.protocol.urls import redacted, redacted_url
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,6 +76,7 @@ class Ingress:
         """`url` is the ingress, `name` the object, `token` a bearer token (Restate Cloud)."""
         self.url = url.rstrip("/")
         self.name = name
+        self._shown = redacted_url(self.url)
         self._token = token
         self._session: aiohttp.ClientSession | None = None
         self.clock = ClockOffset()
@@ -110,12 +113,12 @@ class Ingress:
         """
         status, _, body = await self._request("GET", URL(f"{self.url}/restate/health"), ANSWER_SECONDS)
         if status != 200:
-            msg = f"Restate at {self.url} answered {status}: {_text(body)}"
+            msg = f"Restate at {self._shown} answered {status}: {_text(body)}"
             raise Unavailable(msg)
         try:
             return list(msgspec.json.decode(body, type=dict[str, Any]).get("services", []))
         except msgspec.DecodeError:
-            msg = f"What answers at {self.url} is not Restate's ingress: set RESTATE_INGRESS_URL"
+            msg = f"What answers at {self._shown} is not Restate's ingress: set RESTATE_INGRESS_URL"
             raise Unavailable(msg) from None
 
     async def call(
@@ -161,10 +164,10 @@ class Ingress:
                 self.clock.observe(response.headers.get("date"), sent, time.time())
                 return response.status, response.headers, await response.read()
         except TimeoutError:
-            msg = f"Restate at {self.url} did not answer within {seconds:g} s"
+            msg = f"Restate at {self._shown} did not answer within {seconds:g} s"
             raise Unavailable(msg) from None
         except (aiohttp.ClientError, OSError) as error:
-            msg = f"Restate at {self.url} cannot be reached: {error or type(error).__name__}"
+            msg = f"Restate at {self._shown} cannot be reached: {redacted(str(error)) or type(error).__name__}"
             raise Unavailable(msg) from None
 
 
@@ -196,7 +199,8 @@ def _from_ingress(status: int, message: str, name: str) -> PubsubError:
     if status >= 500 or status == 429:
         return Unavailable(f"Restate's ingress answered {status}: {message}")
     if status in (401, 403):
-        return CallFailed(f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})", status)
+        msg = f"Restate refused the call ({status}): check RESTATE_AUTH_TOKEN ({message})"
+        return RestateRefused(msg, status)
     return _from_handler(status, message)
 
 

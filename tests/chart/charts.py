@@ -79,20 +79,20 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
 
 def environment(manifests: list[Manifest], pod: Manifest) -> dict[str, str]:
     """Return the environment that the pod's container would get; a secret from elsewhere is its reference."""
+    made = {each["metadata"]["name"]: each["stringData"] for each in manifests if each["kind"] == "Secret"}
     (container,) = pod["spec"]["containers"]
     found: dict[str, str] = {}
     for source in container.get("envFrom", ()):
-        if "configMapRef" in source:
-            (config,) = [
-                each
-                for each in manifests
-                if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["configMapRef"]["name"]
-            ]
-            found |= config["data"]
-        else:
-            found |= of(manifests, "Secret", source["secretRef"]["name"])["stringData"]
+        (config,) = [
+            each
+            for each in manifests
+            if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["configMapRef"]["name"]
+        ]
+        found |= config["data"]
     for each in container.get("env", ()):
-        found[each["name"]] = each.get("value", str(each.get("valueFrom")))
+        secret = each.get("valueFrom", {}).get("secretKeyRef", {})
+        kept = made.get(secret.get("name"), {}).get(secret.get("key"))
+        found[each["name"]] = each.get("value", kept or str(each.get("valueFrom")))
     return found
 
 

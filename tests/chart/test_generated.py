@@ -78,7 +78,7 @@ def test_the_chart_accepts_the_default_of_every_setting(variable: str) -> None:
         (Literal["one", "two"] | None, ["one"], ["three"]),
         (int, ["12", 0], [-1, 1.5, "many"]),
         (Url | None, ["https://a.example.com/keys"], ["a.example.com"]),
-        (Seconds, ["1.5s", "10m", 3, "0"], ["soon", True]),
+        (Seconds, ["1.5s", "10m", 0, "0"], ["soon", True, 3, "3"]),
         (Size | None, ["4MiB", 1024], ["4 miles"]),
         (str, ["anything", 1, False], [{}]),
     ],

@@ -32,6 +32,9 @@ GUARDS: dict[str, dict[str, Any]] = {
         CLOUD, {"secrets": {"RESTATE_AUTH_TOKEN": "a"}}
     ),
     "extraEnv has PUBSUB_HEARTBEAT, which is a setting": {"extraEnv": [{"name": "PUBSUB_HEARTBEAT", "value": "1s"}]},
+    "settings.PUBSUB_JWT_AUDIENCE says what a token must have, but without a key everybody may read": {
+        "settings": {"PUBSUB_JWT_AUDIENCE": "here"}
+    },
     "settings.PUBSUB_SSE_PATH (/restate/x) and settings.PUBSUB_RESTATE_PATH (/restate) overlap": {
         "settings": {"PUBSUB_SSE_PATH": "/restate/x"}
     },
@@ -85,6 +88,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a secret among the settings": ({"settings": {"RESTATE_AUTH_TOKEN": "a"}}, "'RESTATE_AUTH_TOKEN' not allowed"),
     "a setting among the secrets": ({"secrets": {"PUBSUB_HEARTBEAT": "a"}}, "'PUBSUB_HEARTBEAT' not allowed"),
     "no duration": ({"settings": {"PUBSUB_HEARTBEAT": "soon"}}, "/settings/PUBSUB_HEARTBEAT"),
+    "a duration without a unit": ({"settings": {"PUBSUB_HEARTBEAT": 15}}, "/settings/PUBSUB_HEARTBEAT"),
+    "a duration in quotes without a unit": ({"settings": {"PUBSUB_HEARTBEAT": "15"}}, "/settings/PUBSUB_HEARTBEAT"),
     "no size": ({"settings": {"PUBSUB_RING_BYTES": "4 parsecs"}}, "/settings/PUBSUB_RING_BYTES"),
     "no path": ({"settings": {"PUBSUB_SSE_PATH": "pubsub"}}, "/settings/PUBSUB_SSE_PATH"),
     "no level": ({"settings": {"PUBSUB_LOG_LEVEL": "loud"}}, "/settings/PUBSUB_LOG_LEVEL"),
@@ -111,12 +116,12 @@ def test_the_schema_refuses_what_is_no_value(values: dict[str, Any], sentence: s
 @pytest.mark.parametrize(
     "given",
     [
-        {"PUBSUB_HEARTBEAT": "1.5s", "PUBSUB_RETRY": 2, "PUBSUB_FEED_LINGER": "0"},
+        {"PUBSUB_HEARTBEAT": "1.5s", "PUBSUB_RETRY": "2 s", "PUBSUB_FEED_LINGER": 0},
         {"PUBSUB_RING_BYTES": "4MiB", "PUBSUB_MESSAGE_MAX_BYTES": 65536},
         {"PUBSUB_RETAIN_MESSAGES": 1000, "PUBSUB_RETAIN_IDLE": "7d"},
         {"PUBSUB_LOG_LEVEL": "debug", "PUBSUB_LOG_FORMAT": "console"},
     ],
 )
 def test_the_schema_accepts_what_the_service_accepts(given: dict[str, Any]) -> None:
-    """With and without units."""
+    """Sizes with and without units; of durations, only zero needs none."""
     assert refusal({"settings": given}) == ""

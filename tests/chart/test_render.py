@@ -144,8 +144,7 @@ def test_the_environment_of_every_pod_is_settings_that_exist(values: dict[str, A
         found = environment(manifests, pod)
         allowed = {each["name"] for each in values.get("extraEnv", ())}
         assert found.keys() - settings.variables().keys() <= allowed
-        assert not settings.unknown(found)
-        settings.load(found)
+        settings.load(found, strict=True)
 
 
 @every
@@ -213,7 +212,8 @@ def test_restate_reaches_pods_that_are_not_ready_yet() -> None:
     assert internal["spec"]["publishNotReadyAddresses"] is True
     assert internal["spec"]["type"] == "ClusterIP"
     assert internal["spec"]["ports"] == [
-        {"name": "restate", "port": 9080, "targetPort": "restate", "appProtocol": "kubernetes.io/h2c"}
+        {"name": "restate", "port": 9080, "targetPort": "restate", "appProtocol": "kubernetes.io/h2c"},
+        {"name": "metrics", "port": 9090, "targetPort": "metrics"},
     ]
     assert "publishNotReadyAddresses" not in streams["spec"]
 
@@ -230,7 +230,9 @@ def test_ports_are_those_that_the_service_listens_on() -> None:
     manifests = render({})
     (container,) = of(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert of(manifests, "ConfigMap")["data"]["PUBSUB_BIND"] == f"0.0.0.0:{ports['http']},0.0.0.0:{ports['restate']}"
+    given = of(manifests, "ConfigMap")["data"]
+    assert given["PUBSUB_BIND"] == f"0.0.0.0:{ports['http']},0.0.0.0:{ports['restate']}"
+    assert given["PUBSUB_METRICS_BIND"] == f"0.0.0.0:{ports['metrics']}"
 
 
 def test_nothing_is_taken_away_before_its_successor_is_ready() -> None:
@@ -290,10 +292,11 @@ def test_the_operators_cluster_may_call_the_pods() -> None:
 
 
 def test_the_network_policy_lets_each_in_to_its_own_port() -> None:
-    """Restate and Prometheus to the internal port, the gateway and the test to the streams."""
+    """Restate to the internal port, the gateway and the test to the streams, Prometheus to the metrics alone."""
     policy = of(render(ci_values("ingress")), "NetworkPolicy")["spec"]
     restate, streams, metrics = policy["ingress"]
-    assert restate["ports"] == metrics["ports"] == [{"port": "restate"}]
+    assert restate["ports"] == [{"port": "restate"}]
+    assert metrics["ports"] == [{"port": "metrics"}]
     assert streams["ports"] == [{"port": "http"}]
     assert streams["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
     assert policy["policyTypes"] == ["Ingress"]
@@ -307,7 +310,49 @@ def test_the_monitor_selects_one_service() -> None:
         each for each in manifests if each["kind"] == "Service" and selector <= each["metadata"]["labels"].items()
     ]
     assert [each["metadata"]["name"] for each in chosen] == ["live-restate-pubsub-restate"]
-    assert [port["name"] for port in chosen[0]["spec"]["ports"]] == ["restate"]
+    assert {endpoint["port"] for endpoint in of(manifests, "ServiceMonitor")["spec"]["endpoints"]} == {"metrics"}
+    assert "metrics" in [port["name"] for port in chosen[0]["spec"]["ports"]]
+
+
+SECRETS = ("secrets", {"RESTATE_AUTH_TOKEN": "token", "PUBSUB_JWT_KEY": "x" * 32})
+KEPT = {name: {"name": "kept", "key": name} for name in SECRETS[1]}
+
+
+@pytest.mark.parametrize("values", [dict([SECRETS]), {"existingSecrets": KEPT}])
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [
+        ("Deployment", {"RESTATE_AUTH_TOKEN", "PUBSUB_JWT_KEY"}),
+        ("Job", {"RESTATE_AUTH_TOKEN"}),
+        ("Pod", {"RESTATE_AUTH_TOKEN", "PUBSUB_JWT_KEY"}),
+    ],
+)
+def test_a_pod_gets_the_secrets_that_it_needs(values: dict[str, Any], kind: str, needed: set[str]) -> None:
+    """One by one, by name: a Secret as a whole would give each pod what is added for another."""
+    manifests = render(values)
+    pod = dict(pods(manifests))[kind]
+    assert needed == environment(manifests, pod).keys() & set(settings.secrets())
+    (container,) = pod["spec"]["containers"]
+    assert not any("secretRef" in source for source in container["envFrom"])
+
+
+@pytest.mark.parametrize(
+    "exposed",
+    [
+        {"ingress": {"enabled": True, "hosts": ["a.example.com"]}},
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
+        {"service": {"type": "LoadBalancer"}},
+        {"service": {"type": "NodePort"}},
+    ],
+)
+def test_the_notes_warn_of_topics_that_are_exposed_without_a_key(exposed: dict[str, Any]) -> None:
+    """To all who reach the address; with a key there is nothing to warn of."""
+    assert "WARNING: no key is set. Whoever reaches this address reads every" in texts(exposed)["NOTES.txt"]
+    writable = deep_merge(exposed, {"settings": {"PUBSUB_PUBLISH_ENABLED": True}})
+    assert "reads, writes and deletes every topic" in texts(writable)["NOTES.txt"]
+    locked = deep_merge(exposed, {"secrets": {"PUBSUB_JWT_KEY": "x" * 32}})
+    assert "WARNING" not in texts(locked)["NOTES.txt"]
+    assert "WARNING" not in texts({})["NOTES.txt"]
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
+import jwt
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, call, free_port, get, publish, restate_server, stream, topic_name
+from support.harness import (
+    Service,
+    call,
+    free_port,
+    get,
+    publish,
+    read_all,
+    restate_server,
+    stream,
+    topic_name,
+)
 from support.tokens import SECRET, ec_key, jwk, token
 from support.waiting import until
 
@@ -130,6 +143,336 @@ async def test_a_token_in_the_query_works_where_it_is_allowed_and_is_in_no_log(l
         assert secret not in locked.log
 
 
+class Upload:
+    """A body that stays open: lines go in one by one, and the answer may come before its end."""
+
+    def __init__(self, url: str, kind: str = "application/x-ndjson", **headers: str) -> None:
+        self._url = URL(url)
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._head = {"host": "x", "content-type": kind, "transfer-encoding": "chunked"} | given
+
+    async def __aenter__(self) -> Self:
+        """Send the head."""
+        self._reader, self._writer = await asyncio.open_connection(self._url.host, self._url.port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in self._head.items())
+        self._writer.write(f"POST {self._url.raw_path} HTTP/1.1\r\n{head}\r\n".encode())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Go, whether the body has ended or not."""
+        self._writer.close()
+
+    async def send(self, text: str) -> None:
+        data = text.encode()
+        self._writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        await self._writer.drain()
+
+    def end(self) -> None:
+        self._writer.write(b"0\r\n\r\n")
+
+    async def answer(self, seconds: float = 15) -> tuple[int, dict[str, Any], str]:
+        """Return status, body and head of the answer, whenever it comes."""
+        async with asyncio.timeout(seconds):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
+            body = await self._reader.readuntil(b"}")
+        return int(head.split()[1]), json.loads(body[body.index(b"{") :]), head
+
+
+async def test_a_write_ends_when_its_token_does(restate: RestateServer, locked: Service, topic: str) -> None:
+    """As a stream does, and the answer says how far it got: what was sent while the token was good stands."""
+    ends = time.time() + 2.0
+    async with Upload(locked.topic_url(topic), authorization=bearer(publish=[topic], exp=ends)) as upload:
+        sent = 0
+
+        async def write() -> None:
+            nonlocal sent
+            while True:
+                await upload.send(f"{sent}\n")
+                sent += 1
+                await asyncio.sleep(0.05)
+
+        writing = asyncio.create_task(write())
+        status, body, head = await upload.answer()
+        ended = time.time()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+    assert (status, body["code"]) == (401, "unauthorized")
+    assert 'www-authenticate: bearer error="invalid_token"' in head
+    assert -0.05 < ended - ends < 2.0
+    messages = await read_all(restate, topic)
+    assert messages == list(range(body["count"]))
+    assert body["nextOffset"] == body["count"]
+    assert 10 < body["count"] <= sent
+    assert f"the {body['count']} messages before it are published, up to offset {body['nextOffset']}" in body["detail"]
+
+
+async def test_a_message_that_arrives_after_its_token_s_end_is_not_published(
+    restate: RestateServer, locked: Service, topic: str
+) -> None:
+    """A body of one message as well: it was permitted when it began, and not when it was there."""
+    carried = bearer(publish=[topic], exp=time.time() + 1.0)
+    async with Upload(locked.topic_url(topic), "application/json", authorization=carried) as upload:
+        await upload.send('{"a":')
+        status, body, _ = await upload.answer()
+    assert (status, body["code"]) == (401, "unauthorized")
+    assert await read_all(restate, topic) == []
+
+
+async def test_a_silent_write_ends_when_its_token_does(locked: Service, topic: str) -> None:
+    """Nothing comes that could be looked at, and the place is given back all the same."""
+    carried = bearer(publish=[topic], exp=time.time() + 1.0)
+    async with Upload(locked.topic_url(topic), authorization=carried) as upload:
+        status, body, _ = await upload.answer()
+    assert (status, body["nextOffset"], body["count"]) == (401, None, 0)
+    assert "nothing before it was published" in body["detail"]
+
+
+async def test_one_request_does_not_write_without_end(restate: RestateServer, service: Service) -> None:
+    """Neither in bytes nor in time; the answer says how far it got, and the rest goes into a new request."""
+    assert service.process is not None
+    bounded = Service(
+        restate, PUBSUB_PUBLISH_ENABLED="true", PUBSUB_REQUEST_MAX_BYTES="1KiB", PUBSUB_REQUEST_MAX_AGE="2s"
+    )
+    await bounded.start(register=False)
+    try:
+        topic = topic_name()
+        line = f'"{"x" * 97}"\n'  # 100 bytes
+        async with Upload(bounded.topic_url(topic)) as upload:
+            for _ in range(11):
+                await upload.send(line)
+            status, body, _ = await upload.answer()
+        assert (status, body["code"], body["count"], body["nextOffset"]) == (413, "request-too-long", 10, 10)
+        assert "has more than 1KiB, which is the most allowed: send the rest in a new one" in body["detail"]
+        assert len(await read_all(restate, topic)) == 10
+        async with Upload(bounded.topic_url(topic)) as upload:
+            await upload.send(line)
+            status, body, _ = await upload.answer()
+        assert (status, body["code"], body["count"], body["nextOffset"]) == (413, "request-too-long", 1, 11)
+        assert "has gone on for 2s" in body["detail"]
+    finally:
+        await bounded.stop()
+
+
+async def test_one_client_s_bytes_and_messages_a_second_are_limited(restate: RestateServer, service: Service) -> None:
+    """A body under way is slowed down and loses nothing; who is ahead of its rate is told when to come back."""
+    assert service.process is not None
+    slow = Service(
+        restate,
+        PUBSUB_PUBLISH_ENABLED="true",
+        PUBSUB_MESSAGE_RATE_PER_CLIENT="100",
+        PUBSUB_BYTE_RATE_PER_CLIENT="64KiB",
+        PUBSUB_TRUSTED_PROXIES="1",
+    )
+    await slow.start(register=False)
+    try:
+        for client, line, count, code in (
+            ("192.0.2.1", "1\n", 250, "message-rate-of-client"),
+            ("192.0.2.2", f'"{"x" * 16_381}"\n', 10, "byte-rate-of-client"),
+        ):
+            topic = topic_name()
+            began = time.monotonic()
+            async with Upload(slow.topic_url(topic), x_forwarded_for=client) as upload:
+                for _ in range(count):
+                    await upload.send(line)
+                upload.end()
+                status, body, _ = await upload.answer()
+            assert (status, body["count"]) == (200, count)
+            assert len(await read_all(restate, topic)) == count
+            if client == "192.0.2.2":
+                assert time.monotonic() - began > 1.2  # 160 KiB, the first 64 at once
+            async with Upload(slow.topic_url(topic), x_forwarded_for=client) as upload:
+                await upload.send(line * 2 * count)
+
+                async def refused(url: str, client: str) -> Any:
+                    status, body, headers = await post(url, x_forwarded_for=client)
+                    return status == 429 and (body["code"], headers["retry-after"])
+
+                said, after = await until(lambda: refused(slow.topic_url(topic), client), "a refusal")  # noqa: B023
+                assert (said, int(after) >= 1) == (code, True)
+            assert (await post(slow.topic_url(topic), x_forwarded_for="192.0.2.3"))[0] == 200
+    finally:
+        await slow.stop()
+
+
+async def test_control_is_a_permission_of_its_own(locked: Service, topic: str) -> None:
+    """It does not write; and an exact pattern is one topic, whatever a user is named."""
+    url = locked.topic_url(topic)
+    status, body, _ = await post(url, authorization=bearer(control=[topic]))
+    assert (status, body["code"]) == (403, "forbidden")
+    star = topic + "/*"
+    carried = bearer(publish=[{"exact": star}])
+    assert (await post(locked.topic_url(star), authorization=carried))[0] == 200
+    assert (await post(locked.topic_url(topic + "/1"), authorization=carried))[0] == 403
+
+
+async def test_a_token_without_the_claim_is_told_so(locked: Service, topic: str) -> None:
+    """It is not the permission that is missing."""
+    made = jwt.encode({"sub": "somebody"}, SECRET)
+    status, body, _ = await get(locked.topic_url(topic), authorization=f"Bearer {made}")
+    assert (status, body["code"]) == (403, "claim-missing")
+    assert "has no claim 'pubsub'" in body["detail"]
+
+
+async def test_a_malformed_origin_or_host_is_refused_and_breaks_nothing(locked: Service, topic: str) -> None:
+    """Byte for byte as an attacker may send it, with a cookie that is good."""
+    cookie = f"pubsub_token={token(subscribe=['*'], publish=['*'])}"
+    names = ["http://[", "http://]", "[", "http://[::1", "//", "http://a:b:c", "http://\x80", "http://%", "http://a b"]
+    for name in names:
+        for headers in (
+            {"host": "x", "origin": name},
+            {"host": name, "origin": name},
+            {"host": name, "origin": "http://x"},
+            {"host": name},
+        ):
+            for method, path in (("POST", f"/pubsub/{topic}"), ("GET", "/nothing"), ("PATCH", f"/pubsub/{topic}")):
+                reader, writer = await asyncio.open_connection("127.0.0.1", locked.port)
+                lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
+                writer.write(
+                    f"{method} {path} HTTP/1.1\r\n{lines}cookie: {cookie}\r\ncontent-type: application/json\r\n"
+                    "content-length: 1\r\nconnection: close\r\n\r\n1".encode("latin-1")
+                )
+                answer = await asyncio.wait_for(reader.read(), 10)
+                writer.close()
+                status = int(answer.split()[1]) if answer else 400
+                expected = {"POST": {400, 403}, "GET": {400, 404}, "PATCH": {400, 405}}[method]
+                assert status in expected, (method, headers, answer)
+    assert "Traceback" not in locked.log
+
+
+async def test_refused_tokens_and_origins_are_logged_with_the_setting_that_decides(
+    restate: RestateServer, service: Service
+) -> None:
+    """Each reason once in a while, however often it comes."""
+    assert service.process is not None
+    strict = await Service(restate, PUBSUB_JWT_KEY=SECRET, PUBSUB_JWT_AUDIENCE="here").start(register=False)
+    try:
+        url = strict.topic_url(topic_name())
+        for _ in range(20):
+            assert (await get(url, authorization=bearer(subscribe=["*"], aud="there")))[0] == 401
+            assert (await get(url, authorization=f"Bearer {token('y' * 64, aud='here')}"))[0] == 401
+            assert (await get(url, authorization=bearer(aud="here", exp=1)))[0] == 401
+            assert (await get(url, origin="https://elsewhere.example"))[0] == 401
+        lines = [json.loads(line) for line in strict.log.splitlines() if "refused" in line or "not allowed" in line]
+        assert {(line["reason"], line.get("setting")) for line in lines} == {
+            ("The token has expired", None),
+            ("The token is not for this audience", "PUBSUB_JWT_AUDIENCE"),
+            ("The token's signature is not valid", "PUBSUB_JWT_KEY or PUBSUB_JWKS_URL"),
+            ("https://elsewhere.example", "PUBSUB_CORS_ORIGINS"),
+        }
+        assert len(lines) == 4
+    finally:
+        await strict.stop()
+
+
+async def test_a_keys_host_that_is_down_has_its_own_name(restate: RestateServer, service: Service) -> None:
+    """Restate is not to blame: the code, the metric and the log say what cannot be fetched."""
+    assert service.process is not None
+    url = f"http://reader:hush@127.0.0.1:{free_port()}/jwks"
+    locked = await Service(restate, PUBSUB_JWKS_URL=url).start(register=False)
+    try:
+        status, body, headers = await get(locked.topic_url(topic_name()), authorization=bearer(subscribe=["*"]))
+        assert (status, body["code"], headers["retry-after"]) == (503, "token-keys-unavailable", "1")
+        assert "Restate" not in body["detail"]
+        assert await locked.metric('restate_pubsub_refused_total{code="token-keys-unavailable"}') == 1
+        assert await locked.metric('restate_pubsub_token_key_fetches_total{outcome="failed"}') >= 1
+        await until(lambda: "PUBSUB_JWKS_URL cannot be read" in locked.log, "the log")
+        assert "hush" not in locked.log
+    finally:
+        await locked.stop()
+
+
+async def test_while_restate_is_away_nobody_learns_what_is_behind(restate: RestateServer) -> None:
+    """Neither its address nor a password: not from an answer, the log, the metrics, nor from a command."""
+    port = free_port()
+    ingress = f"http://somebody:hush@127.0.0.1:{port}"
+    lonely = Service(
+        restate,
+        RESTATE_INGRESS_URL=ingress,
+        RESTATE_ADMIN_URL=ingress,
+        PUBSUB_PUBLISH_ENABLED="true",
+        PUBSUB_CONSOLE="true",
+        PUBSUB_LOG_LEVEL="debug",
+    )
+    await lonely.start(register=False)
+    try:
+        url = lonely.topic_url(topic_name())
+        ndjson = {"content_type": "application/x-ndjson"}
+        answers = await asyncio.gather(
+            post(url),
+            ask("POST", url, b"1\n2\n", **ndjson),
+            ask("DELETE", url),
+            get(f"{url}?strict=true"),
+        )
+        for status, body, _ in answers:
+            assert status == 503
+            assert body["code"] in ("restate-unavailable", "stream-failed")
+            for secret in ("hush", "somebody", "127.0.0.1", str(port)):
+                assert secret not in str(body)
+        for path in ("/health/ready", "/metrics", "/console/figures"):
+            assert "hush" not in str(await get(lonely.url + path))
+        _, reason, _ = await get(f"{lonely.url}/health/ready")
+        assert f"http://…@127.0.0.1:{port}" in reason["reason"]
+        assert f"…@127.0.0.1:{port}" in lonely.log
+        assert "hush" not in lonely.log
+        code, out = await lonely.command("register", "--wait", "1s")
+        assert code == 1
+        assert f"…@127.0.0.1:{port}" in out
+        assert "hush" not in out
+        code, out = await lonely.command("publish", "t", "1", RESTATE_INGRESS_URL="http://somebody:hu/sh@127.0.0.1")
+        assert code == 2
+        assert "http://…@127.0.0.1" in out
+    finally:
+        await lonely.stop()
+
+
+async def test_the_metrics_have_an_address_of_their_own(restate: RestateServer, service: Service) -> None:
+    """Whoever may scrape there may not invoke, read or write."""
+    assert service.process is not None
+    metrics = free_port()
+    watched = await Service(restate, PUBSUB_METRICS_BIND=f"127.0.0.1:{metrics}").start(register=False)
+    try:
+        base = f"http://127.0.0.1:{metrics}"
+        assert "restate_pubsub_streams" in str((await get(f"{base}/metrics"))[1])
+        assert (await get(f"{base}/health/live"))[0] == 200
+        for path in ("/restate/discover", "/restate/invoke/pubsub/publish", "/pubsub/t", "/console/"):
+            assert (await get(base + path, accept="application/vnd.restate.endpointmanifest.v4+json"))[0] == 404
+        # The other address is what it would be without.
+        async with stream(watched.topic_url(topic_name())):
+            pass
+        assert "restate_pubsub_streams" in str((await get(f"{watched.url}/metrics"))[1])
+    finally:
+        await watched.stop()
+
+
+async def test_a_reader_renews_its_token_without_a_gap(restate: RestateServer, locked: Service, topic: str) -> None:
+    """It opens the next stream, with the next token, before the last one ends, and goes on where it was."""
+    seen: list[Any] = []
+    last = "0"
+
+    async def write() -> None:
+        for number in range(40):
+            await publish(restate, topic, number)
+            await asyncio.sleep(0.05)  # so that it goes on for longer than a token
+
+    writing = asyncio.create_task(write())
+    waits: list[float] = []
+    async with contextlib.AsyncExitStack() as streams:
+        while len(seen) < 40:
+            carried = bearer(subscribe=[topic], lasts=1.0)
+            following = await streams.enter_async_context(
+                stream(locked.topic_url(topic), authorization=carried, last_event_id=last)
+            )
+            renew = time.monotonic() + 0.5
+            while len(seen) < 40 and time.monotonic() < renew:
+                began = time.monotonic()
+                seen.append((await following.next()).data)
+                waits.append(time.monotonic() - began)
+                last = following.last_id
+    await writing
+    assert seen == list(range(40))
+    assert sorted(waits)[-2] < 1.0
+
+
 async def test_in_the_query_a_token_is_nothing_unless_switched_on(restate: RestateServer, topic: str) -> None:
     """It is off by itself; and a service that asks for tokens warns only of what is still open."""
     strict = await Service(restate, PUBSUB_JWT_KEY=SECRET).start(register=False)
@@ -153,13 +496,38 @@ async def test_without_any_lock_one_warning_says_what_is_open(service: Service) 
     assert restate.startswith("invoke the object at /restate: set PUBSUB_RESTATE_IDENTITY_KEYS, or give PUBSUB_BIND")
 
 
-async def test_settings_that_contradict_each_other_stop_the_start(restate: RestateServer) -> None:
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"PUBSUB_JWT_KEY": SECRET, "PUBSUB_JWT_ALGORITHMS": "RS256"}, "RS256 is not for a shared secret"),
+        ({"PUBSUB_JWT_KEYS": SECRET}, "PUBSUB_JWT_KEYS: no setting has this name; did you mean PUBSUB_JWT_KEY?"),
+        ({"PUBSUB_JWT_AUDIENCE": "here"}, "PUBSUB_JWT_AUDIENCE: set, but no key, so everybody could read"),
+        ({"PUBSUB_JWT_KEY": "/run/secrets/jwt"}, "looks like a path: set PUBSUB_JWT_KEY_FILE to it"),
+        ({"PUBSUB_HEARTBEAT": "15"}, "PUBSUB_HEARTBEAT='15': not a duration"),
+    ],
+)
+async def test_settings_that_cannot_be_meant_stop_the_start(
+    restate: RestateServer, env: dict[str, str], said: str
+) -> None:
     """With one line that says why, and exit code 2."""
-    service = Service(restate)
-    code, out = await service.command("serve", PUBSUB_JWT_KEY=SECRET, PUBSUB_JWT_ALGORITHMS="RS256")
+    code, out = await Service(restate).command("serve", env=env)
     assert code == 2
-    assert "RS256 is not for a shared secret" in out
+    assert said in out
     assert "Traceback" not in out
+
+
+async def test_the_key_may_be_in_a_file(restate: RestateServer, service: Service, tmp_path: Path, topic: str) -> None:
+    """As secrets are mounted; the line end that an editor adds is not a part of it."""
+    assert service.process is not None
+    file = tmp_path / "jwt-key"
+    file.write_text(SECRET + "\n")
+    locked = await Service(restate, PUBSUB_JWT_KEY_FILE=str(file)).start(register=False)
+    try:
+        assert (await get(locked.topic_url(topic)))[0] == 401
+        async with stream(locked.topic_url(topic), authorization=bearer(subscribe=[topic])):
+            pass
+    finally:
+        await locked.stop()
 
 
 async def test_a_preflight_is_answered(locked: Service, topic: str) -> None:

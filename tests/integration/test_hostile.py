@@ -43,6 +43,7 @@ async def target(restate: RestateServer, service: Service) -> AsyncIterator[Serv
     assert service.process is not None
     target = Service(restate, PUBSUB_PUBLISH_ENABLED="true", PUBSUB_PUBLISH_RATE_PER_CLIENT="100000")
     target.env |= {"PUBSUB_STREAM_RATE": "100000", "PUBSUB_STREAM_RATE_PER_CLIENT": "100000"}
+    target.env |= {"PUBSUB_MESSAGE_RATE_PER_CLIENT": "100000000", "PUBSUB_BYTE_RATE_PER_CLIENT": "1GiB"}
     await target.start(register=False)
     yield target
     await target.stop()

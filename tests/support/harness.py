@@ -166,10 +166,11 @@ class Service:
         await until(open_, f"{count} open streams", seconds)
 
     async def metric(self, name: str) -> float:
-        """Return the sum of a metric's series."""
+        """Return the sum of a metric's series, or the value of one that is named with its labels."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
             text = await response.text()
-        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+        labels = "" if "{" in name else r"(?:\{[^}]*\})?"
+        found = re.findall(rf"^{re.escape(name)}{labels} (\S+)$", text, re.MULTILINE)
         assert found, f"{name} is not among the metrics"
         return sum(map(float, found))
 

@@ -52,8 +52,9 @@ def token(
     key: Any = SECRET,
     algorithm: str = "HS256",
     *,
-    subscribe: Sequence[str] = (),
-    publish: Sequence[str] = (),
+    subscribe: Sequence[Any] = (),
+    publish: Sequence[Any] = (),
+    control: Sequence[Any] = (),
     lasts: float = 60.0,
     kid: str | None = None,
     **claims: Any,
@@ -61,7 +62,7 @@ def token(
     """Return a token that is good for `lasts` seconds."""
     payload = {
         "exp": time.time() + lasts,
-        "pubsub": {"subscribe": list(subscribe), "publish": list(publish)},
+        "pubsub": {"subscribe": list(subscribe), "publish": list(publish), "control": list(control)},
         **claims,
     }
     return jwt.encode(payload, key, algorithm, headers={"kid": kid} if kid else None)

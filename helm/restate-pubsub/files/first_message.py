@@ -8,13 +8,14 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
-import jwt
+from restate_pubsub.access.mint import mint_token
 
 SECONDS = 30
+ASKED = {"audience": "AUDIENCE", "issuer": "ISSUER", "claim": "CLAIM", "algorithm": "ALGORITHMS"}
+"""What a token must have, by the end of the setting that says so."""
 topic = f"helm-test-{secrets.token_hex(8)}"
 message = {"text": "hi"}
 url = f"{sys.argv[1]}/{topic}"
@@ -27,12 +28,9 @@ headers = {}
 key = os.environ.get("PUBSUB_JWT_KEY", "")
 shared = bool(key) and "-----BEGIN" not in key
 if shared:
-    claims = {"pubsub": {"subscribe": [topic]}, "exp": int(time.time()) + 2 * SECONDS}
-    for claim, variable in (("aud", "PUBSUB_JWT_AUDIENCE"), ("iss", "PUBSUB_JWT_ISSUER")):
-        if values := os.environ.get(variable):
-            claims[claim] = values.split(",")[0].strip()
-    algorithm = os.environ.get("PUBSUB_JWT_ALGORITHMS", "HS256").split(",")[0].strip()
-    headers["Authorization"] = f"Bearer {jwt.encode(claims, key, algorithm)}"
+    first = {name: os.environ.get(f"PUBSUB_JWT_{end}", "").split(",")[0].strip() for name, end in ASKED.items()}
+    token = mint_token(key, subscribe=[topic], lasts=2 * SECONDS, **{name: it for name, it in first.items() if it})
+    headers["Authorization"] = f"Bearer {token}"
 try:
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SECONDS) as stream:
         data = [line.removeprefix(b"data: ") for line in stream if line.startswith(b"data: ")]

@@ -43,6 +43,14 @@
 {{- end -}}
 {{- end -}}
 
+{{- if not (include "restate-pubsub.tokens" .) -}}
+{{- range $variable := list "PUBSUB_JWT_ALGORITHMS" "PUBSUB_JWT_AUDIENCE" "PUBSUB_JWT_ISSUER" -}}
+{{- if hasKey $.Values.settings $variable -}}
+{{- fail (printf "settings.%s says what a token must have, but without a key everybody may read: set settings.PUBSUB_JWKS_URL, or PUBSUB_JWT_KEY under secrets or existingSecrets" $variable) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- $sse := include "restate-pubsub.ssePath" . -}}
 {{- $mount := include "restate-pubsub.restatePath" . -}}
 {{- if or (hasPrefix (print $sse "/") (print $mount "/")) (hasPrefix (print $mount "/") (print $sse "/")) -}}

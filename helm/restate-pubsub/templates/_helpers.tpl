@@ -89,7 +89,7 @@ app.kubernetes.io/component: server
 {{- default (printf "http://%s.%s.svc:9080%s" (include "restate-pubsub.restateService" .) .Release.Namespace (include "restate-pubsub.restatePath" .)) .Values.registration.url -}}
 {{- end -}}
 
-{{/* The settings that are no secrets. PUBSUB_BIND: the streams' address, then that of Restate, Prometheus and the kubelet. */}}
+{{/* The settings that are no secrets. PUBSUB_BIND: the streams' address, then that of Restate and the kubelet. */}}
 {{- define "restate-pubsub.settings" -}}
 RESTATE_INGRESS_URL: {{ .Values.restate.ingressUrl | quote }}
 RESTATE_ADMIN_URL: {{ .Values.restate.adminUrl | quote }}
@@ -97,33 +97,55 @@ RESTATE_ADMIN_URL: {{ .Values.restate.adminUrl | quote }}
 PUBSUB_RESTATE_IDENTITY_KEYS: {{ join "," . | quote }}
 {{- end }}
 PUBSUB_BIND: {{ printf "%s:8000,%s:9080" .Values.bindHost .Values.bindHost | quote }}
+PUBSUB_METRICS_BIND: {{ printf "%s:9090" .Values.bindHost | quote }}
 {{- range $variable, $value := .Values.settings }}
 {{ $variable }}: {{ include "restate-pubsub.text" $value | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* The environment of every container that runs the image: the ConfigMap, the secrets, and what the user adds. */}}
+{{/*
+The environment of a container that runs the image: the ConfigMap, what the user adds, and those secrets that it needs.
+Takes the context, and a list of secret settings by their names.
+*/}}
 {{- define "restate-pubsub.environment" -}}
+{{- $root := index . 0 -}}
+{{- $needed := index . 1 -}}
+{{- $own := list -}}
+{{- range $variable, $value := $root.Values.secrets -}}
+{{- if has $variable $needed -}}{{- $own = append $own $variable -}}{{- end -}}
+{{- end -}}
+{{- $existing := dict -}}
+{{- range $variable, $from := $root.Values.existingSecrets -}}
+{{- if has $variable $needed -}}{{- $_ := set $existing $variable $from -}}{{- end -}}
+{{- end -}}
 envFrom:
   - configMapRef:
-      name: {{ include "restate-pubsub.fullname" . }}
-{{- if .Values.secrets }}
-  - secretRef:
-      name: {{ include "restate-pubsub.fullname" . }}
-{{- end }}
-{{- if or .Values.existingSecrets .Values.extraEnv }}
+      name: {{ include "restate-pubsub.fullname" $root }}
+{{- if or $own $existing $root.Values.extraEnv }}
 env:
-{{- range $variable, $from := .Values.existingSecrets }}
+{{- range $own }}
+  - name: {{ . }}
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "restate-pubsub.fullname" $root }}
+        key: {{ . }}
+{{- end }}
+{{- range $variable, $from := $existing }}
   - name: {{ $variable }}
     valueFrom:
       secretKeyRef:
         name: {{ $from.name }}
         key: {{ $from.key | quote }}
 {{- end }}
-{{- with .Values.extraEnv }}
+{{- with $root.Values.extraEnv }}
 {{ toYaml . | indent 2 }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* All secret settings: the pods that serve need each that is set. */}}
+{{- define "restate-pubsub.allSecrets" -}}
+{{- keys .Values.secrets .Values.existingSecrets | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
 {{/* What every pod of this chart has in common. */}}

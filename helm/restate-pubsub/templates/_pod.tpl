@@ -53,7 +53,9 @@ spec:
           containerPort: 9080
         - name: http
           containerPort: 8000
-{{ include "restate-pubsub.environment" . | indent 6 }}
+        - name: metrics
+          containerPort: 9090
+{{ include "restate-pubsub.environment" (list . (include "restate-pubsub.allSecrets" . | fromJsonArray)) | indent 6 }}
       startupProbe:
         httpGet: {path: /health/live, port: restate}
         periodSeconds: 1

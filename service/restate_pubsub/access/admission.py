@@ -32,6 +32,8 @@ class Quota:
     stream_rate: float
     stream_rate_per_client: float
     publish_rate_per_client: float
+    message_rate_per_client: float
+    byte_rate_per_client: float
 
 
 class Bucket:
@@ -52,9 +54,13 @@ class Bucket:
         """Return how long the next one would have to wait."""
         return max(0.0, (1.0 - self.level(now)) / self.rate)
 
-    def take(self, now: float) -> None:
-        """Take one."""
-        self._level, self._at = self.level(now) - 1.0, now
+    def debt(self, now: float) -> float:
+        """Return how many seconds pay for what was taken too early."""
+        return max(0.0, -self.level(now) / self.rate)
+
+    def take(self, now: float, amount: float = 1.0) -> None:
+        """Take one, or as much as that."""
+        self._level, self._at = self.level(now) - amount, now
 
 
 class _Buckets:
@@ -74,6 +80,31 @@ class _Buckets:
                 self._sweep_at = max(BUCKETS_SWEPT_AT, 2 * len(self._of))  # so that sweeping stays cheap
             bucket = self._of[client] = Bucket(self._rate, self._burst, now)
         return bucket
+
+
+class Meter:
+    """What one publish takes of its client's messages and bytes a second."""
+
+    def __init__(
+        self, messages: Bucket, size: Bucket, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """All publishes of a client share the buckets."""
+        self._messages = messages
+        self._bytes = size
+        self._clock = clock
+        self._sleep = sleep
+
+    def take(self, *, messages: int = 0, size: int = 0) -> None:
+        """Count what came. Nobody waits for it, but the client's next publish is refused until it is paid for."""
+        now = self._clock()
+        self._messages.take(now, messages)
+        self._bytes.take(now, size)
+
+    async def pay(self) -> None:
+        """Wait until what was taken is paid for: a body that is under way is slowed down and not refused."""
+        now = self._clock()
+        if debt := max(self._messages.debt(now), self._bytes.debt(now)):
+            await self._sleep(debt)
 
 
 class Admission:
@@ -96,6 +127,8 @@ class Admission:
         self._all = Bucket(quota.stream_rate, quota.stream_rate, 0.0)
         self._opening = _Buckets(quota.stream_rate_per_client, quota.stream_rate_per_client)
         self._publish_rate = _Buckets(quota.publish_rate_per_client, 2 * quota.publish_rate_per_client)
+        self._message_rate = _Buckets(quota.message_rate_per_client, quota.message_rate_per_client)
+        self._byte_rate = _Buckets(quota.byte_rate_per_client, quota.byte_rate_per_client)
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._sleep = sleep
 
@@ -151,33 +184,45 @@ class Admission:
             await self._sleep(waits)
 
     @contextlib.contextmanager
-    def publish(self, client: str) -> Iterator[None]:
-        """Count one publish while the block runs.
+    def publish(self, client: str) -> Iterator[Meter]:
+        """Count one publish while the block runs; what it brings is taken from the meter.
 
         Raises:
             TooMany, Busy: over a limit.
 
         """
-        quota = self.quota
         now = self._clock()
         rate = self._publish_rate.of(client, now)
+        meter = self._metered(client, rate, now)
+        self._check_publishing(client)
+        rate.take(now)
+        self._publishes += 1
+        self._publishing[client] += 1
+        try:
+            yield meter
+        finally:
+            self._publishes -= 1
+            _less(self._publishing, client)
+
+    def _metered(self, client: str, rate: Bucket, now: float) -> Meter:
         if (waits := rate.wait(now)) > 0:
             msg = f"Your address publishes more than {rate.rate:g} times a second: send many messages in one request"
             raise TooMany(msg, code="publish-rate-of-client", retry_after=waits)
+        messages, size = self._message_rate.of(client, now), self._byte_rate.of(client, now)
+        for what, bucket in (("message", messages), ("byte", size)):
+            if debt := bucket.debt(now):
+                msg = f"Your address publishes more than {bucket.rate:.0f} {what}s a second"
+                raise TooMany(msg, code=f"{what}-rate-of-client", retry_after=debt)
+        return Meter(messages, size, self._clock, self._sleep)
+
+    def _check_publishing(self, client: str) -> None:
+        quota = self.quota
         if self._publishing[client] >= quota.streams_per_client:
             msg = f"{quota.streams_per_client} publishes are under way from your address, which is the most allowed"
             raise TooMany(msg, code="too-many-publishes-of-client", retry_after=1.0)
         if self._publishes >= quota.streams:
             msg = f"{quota.streams} publishes are under way, which is the most that this process takes"
             raise Busy(msg, code="too-many-publishes", retry_after=1.0)
-        rate.take(now)
-        self._publishes += 1
-        self._publishing[client] += 1
-        try:
-            yield
-        finally:
-            self._publishes -= 1
-            _less(self._publishing, client)
 
 
 def _less(counter: Counter[str], name: str) -> None:

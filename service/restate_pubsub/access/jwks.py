@@ -14,7 +14,8 @@ import aiohttp
 import structlog
 
 from restate_pubsub.access.keys import VerifyingKey, keys_of_set
-from restate_pubsub.errors import Unavailable
+from restate_pubsub.errors import KeysUnavailable
+from restate_pubsub.protocol.urls import redacted, redacted_url
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,12 +39,17 @@ class KeySet:
         *,
         cooldown: float = COOLDOWN_SECONDS,
         clock: Callable[[], float] = monotonic,
+        on_fetched: Callable[[bool], None] = lambda _worked: None,
     ) -> None:
-        """`algorithms` narrows what the keys may verify; empty for all that their kinds allow."""
+        """`algorithms` narrows what the keys may verify; empty for all that their kinds allow.
+
+        `on_fetched` is told of each fetch whether it worked.
+        """
         self.url = url
         self._algorithms = algorithms
         self._cooldown = cooldown
         self._clock = clock
+        self._on_fetched = on_fetched
         self._keys: list[VerifyingKey] | None = None
         self._asked_at = float("-inf")
         self._fetching: asyncio.Task[bool] | None = None
@@ -52,7 +58,7 @@ class KeySet:
         """Return the keys that a token with this `kid` may be signed with; none if there is no such key.
 
         Raises:
-            Unavailable: the keys were never fetched, and cannot be now.
+            KeysUnavailable: the keys were never fetched, and cannot be now.
 
         """
         found = self._known(kid)
@@ -63,8 +69,7 @@ class KeySet:
             await self.fetch()  # the answer to somebody else's question may be ours
             found = self._known(kid)
         if self._keys is None:
-            msg = "The keys that verify tokens cannot be fetched at the moment: try again"
-            raise Unavailable(msg)
+            raise KeysUnavailable
         return found
 
     def _known(self, kid: str | None) -> list[VerifyingKey]:
@@ -100,13 +105,16 @@ class KeySet:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
             log.warning(
                 "PUBSUB_JWKS_URL cannot be read; known keys stay",
-                error=str(error) or type(error).__name__,
+                url=redacted_url(self.url),
+                error=redacted(str(error)) or type(error).__name__,
                 known=len(self._keys or ()),
             )
+            self._on_fetched(False)  # noqa: FBT003 - a callback's only argument
             return False
         if [key.kid for key in keys] != [key.kid for key in self._keys or ()]:
             log.info("token keys", kids=[key.kid for key in keys])
         self._keys = keys
+        self._on_fetched(True)  # noqa: FBT003
         return True
 
     async def watch(self) -> None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from restate_pubsub.access.key_text import is_pem, mistaken_for_secret
 from restate_pubsub.errors import ConfigError
 
 SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -46,39 +47,50 @@ def key_of(text: str, wanted: Sequence[str]) -> VerifyingKey:
     """Read PUBSUB_JWT_KEY: a public key in PEM, or else a shared secret. `wanted` narrows the algorithms, if given.
 
     Raises:
-        ConfigError: a private key, a key that is too weak, or an algorithm that this kind of key does not have.
+        ConfigError: a private key, a key that is too weak, an algorithm that this kind of key does not have, or what
+            looks like something else than a shared secret (`key_text`).
 
     """
-    if "-----BEGIN" not in text:
+    if not is_pem(text):
+        if looks_like := mistaken_for_secret(text):
+            msg = f"PUBSUB_JWT_KEY=…: {looks_like}"
+            raise ConfigError(msg)
         return _secret(text.encode(), wanted)
     if "PRIVATE KEY" in text:
-        msg = "PUBSUB_JWT_KEY=…: is a private key; readers only verify: give the public half (BEGIN PUBLIC KEY)"
+        msg = (
+            "PUBSUB_JWT_KEY=…: is a private key; readers only verify: give the public half "
+            "(`openssl pkey -pubout -in FILE`)"
+        )
+        raise ConfigError(msg)
+    if "CERTIFICATE" in text:
+        msg = "PUBSUB_JWT_KEY=…: is a certificate: give its public key (`openssl x509 -noout -pubkey -in FILE`)"
         raise ConfigError(msg)
     try:
         # An environment variable often carries its line feeds escaped.
         key = load_pem_public_key(text.replace("\\n", "\n").encode())
-        kind, possible = _kind(key)
+        kind, possible = kind_of(key)
     except (ValueError, UnsupportedAlgorithm) as error:
         msg = f"PUBSUB_JWT_KEY=…: not a public key that can be used: {str(error) or 'not PEM'}"
         raise ConfigError(msg) from None
-    return VerifyingKey(key, _narrowed(kind, possible, wanted), None)  # type: ignore[arg-type]  # _kind has checked it
+    return VerifyingKey(key, narrowed(kind, possible, wanted), None)  # type: ignore[arg-type]  # kind_of has checked it
 
 
 def _secret(secret: bytes, wanted: Sequence[str]) -> VerifyingKey:
-    allowed = _narrowed("a shared secret", tuple(SECRET_BYTES), wanted)
+    allowed = narrowed("a shared secret", tuple(SECRET_BYTES), wanted)
     fitting = tuple(name for name in allowed if len(secret) >= SECRET_BYTES[name])
     # Without a wish, the secret gets what it is long enough for; a wish is refused rather than passed over.
     if not fitting or (wanted and fitting != allowed):
         short = next(name for name in allowed if name not in fitting)
         msg = (
             f"PUBSUB_JWT_KEY=…: the shared secret has {len(secret)} bytes, {short} needs {SECRET_BYTES[short]}: "
-            "make one with `openssl rand -base64 64`"
+            "make one with `openssl rand -base64 48`"
         )
         raise ConfigError(msg)
     return VerifyingKey(secret, fitting)
 
 
-def _narrowed(kind: str, possible: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def narrowed(kind: str, possible: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the possible algorithms that are wanted, all if none is. Raises ConfigError for any other."""
     for name in wanted:
         if name not in possible:
             msg = f"PUBSUB_JWT_ALGORITHMS={','.join(wanted)}: {name} is not for {kind}; it allows {', '.join(possible)}"
@@ -86,7 +98,7 @@ def _narrowed(kind: str, possible: Sequence[str], wanted: Sequence[str]) -> tupl
     return tuple(wanted) or tuple(possible)
 
 
-def _kind(key: object) -> tuple[str, tuple[str, ...]]:
+def kind_of(key: object) -> tuple[str, tuple[str, ...]]:
     """Name the kind of a public key, and what it may verify. Raises ValueError if it is none of ours, or weak."""
     if isinstance(key, RSAPublicKey):
         if key.key_size < RSA_BITS:
@@ -138,7 +150,7 @@ def _key_of_jwk(entry: Mapping[str, Any], wanted: Collection[str]) -> VerifyingK
         return None
     try:
         key = _READERS[kind](json.dumps(entry))
-        _, possible = _kind(key)
+        _, possible = kind_of(key)
     except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
         return None
     allowed = tuple(name for name in possible if alg in (None, name) and (not wanted or name in wanted))

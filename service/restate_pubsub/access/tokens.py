@@ -1,52 +1,30 @@
-"""Who may read and write: tokens, where they are carried, and what they permit.
+"""Who may read, write and control: tokens, and where they are carried. What they permit is in `grants`.
 
-A token is a JWT whose claim `pubsub` is `{"subscribe": [pattern…], "publish": [pattern…]}`; a pattern is a topic, or
-a prefix ending in `*`. Nothing here knows which topics exist, so no refusal can tell.
+Nothing here knows which topics exist, so no refusal can tell.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl, urlencode
 
 import jwt
 from starlette.requests import Request
 
+from restate_pubsub.access.grants import CLAIM, SHAPE, Action, Grant, claim_of, grant_of
 from restate_pubsub.access.jwks import KeySet
 from restate_pubsub.access.keys import ALGORITHMS, SECRET_BYTES, VerifyingKey, key_of
-from restate_pubsub.errors import ConfigError, Forbidden, Unauthorized
+from restate_pubsub.errors import ClaimMissing, ConfigError, Forbidden, PubsubError, Unauthorized
 
 if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
 
-CLAIM = "pubsub"
 QUERY_PARAMETER = "access_token"  # the name that RFC 6750 gives it
 MAX_TOKEN_LENGTH = 8192
 """Nothing longer is looked at; proxies refuse such headers anyway."""
 WRITES = ("POST", "PUT", "DELETE")
-
-Action = Literal["subscribe", "publish"]
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a token permits, and until when (seconds since the epoch; None: for ever)."""
-
-    subscribe: tuple[str, ...] = ()
-    publish: tuple[str, ...] = ()
-    expires: float | None = None
-
-    def permits(self, action: Action, topic: str) -> bool:
-        """Whether one of the action's patterns fits `topic`."""
-        patterns = self.subscribe if action == "subscribe" else self.publish
-        return any(_fits(pattern, topic) for pattern in patterns)
-
-
-def _fits(pattern: str, topic: str) -> bool:
-    return topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern
 
 
 class Keys(Protocol):
@@ -75,13 +53,15 @@ class Verifier:
         self,
         keys: Keys,
         *,
+        claim: str = CLAIM,
         audience: Sequence[str] = (),
         issuer: Sequence[str] = (),
         leeway: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`leeway` is how many seconds the issuer's clock may be ahead of ours."""
+        """`claim` is the name of what permits; `leeway` how many seconds the issuer's clock may be ahead of ours."""
         self._keys = keys
+        self._claim = claim
         self._audience = list(audience)
         self._issuer = list(issuer)
         self._leeway = leeway
@@ -92,7 +72,8 @@ class Verifier:
 
         Raises:
             Unauthorized: it is not valid; the text says why, as far as its bearer may know.
-            Unavailable: the keys cannot be fetched.
+            ClaimMissing: it is valid, but for something else.
+            KeysUnavailable: the keys cannot be fetched.
 
         """
         if len(token) > MAX_TOKEN_LENGTH:
@@ -103,15 +84,15 @@ class Verifier:
         except (jwt.PyJWTError, ValueError, RecursionError):
             msg = "The token is not a JWT"
             raise Unauthorized(msg, invalid=True) from None
-        why = "The token's key is not known"
+        refused = Unauthorized("The token's key is not known", invalid=True, setting=_KEYS)
         for key in await self._keys.find(kid):
             try:
                 return self._granted(self._decoded(token, key))
             except jwt.InvalidTokenError as error:
-                why = _reason(error)
+                refused = _refused(error)
             except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-                why = "The token cannot be read"
-        raise Unauthorized(why, invalid=True)
+                refused = Unauthorized("The token cannot be read", invalid=True)
+        raise refused
 
     def _decoded(self, token: str, key: VerifyingKey) -> dict[str, Any]:
         return jwt.decode(
@@ -130,61 +111,77 @@ class Verifier:
             # The leeway is for clocks that are ahead. An end is an end: the stream stops at it as well.
             if not expires > self._clock():
                 raise jwt.ExpiredSignatureError
-        claim = claims.get(CLAIM, {})
-        if not isinstance(claim, dict):
-            raise Unauthorized(_SHAPE, invalid=True)
-        return Grant(_patterns(claim, "subscribe"), _patterns(claim, "publish"), expires)
+        claim = claim_of(claims, self._claim)
+        if claim is None:
+            raise ClaimMissing.named(self._claim)
+        try:
+            return grant_of(claim, expires)
+        except ValueError:
+            msg = f"The token's claim {self._claim!r} is not {SHAPE}"
+            raise Unauthorized(msg, invalid=True, setting="PUBSUB_JWT_CLAIM") from None
 
 
-_SHAPE = f'The token\'s claim {CLAIM!r} is not {{"subscribe": [pattern…], "publish": [pattern…]}}'
-
-
-def _patterns(claim: dict[str, Any], action: Action) -> tuple[str, ...]:
-    patterns = claim.get(action, [])
-    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise Unauthorized(_SHAPE, invalid=True)
-    return tuple(patterns)
-
-
-_REASONS: tuple[tuple[type[jwt.InvalidTokenError], str], ...] = (
-    (jwt.ExpiredSignatureError, "The token has expired"),
-    (jwt.ImmatureSignatureError, "The token is not valid yet"),
-    (jwt.InvalidAudienceError, "The token is not for this audience"),
-    (jwt.InvalidIssuerError, "The token is not from an issuer that is trusted here"),
-    (jwt.MissingRequiredClaimError, "The token lacks its audience or issuer"),
-    (jwt.InvalidSignatureError, "The token's signature is not valid"),
-    (jwt.InvalidAlgorithmError, "The token's signature is not valid"),
+_KEYS = "PUBSUB_JWT_KEY or PUBSUB_JWKS_URL"
+_REASONS: tuple[tuple[type[jwt.InvalidTokenError], str, str | None], ...] = (
+    (jwt.ExpiredSignatureError, "The token has expired", None),
+    (jwt.ImmatureSignatureError, "The token is not valid yet", "PUBSUB_JWT_LEEWAY"),
+    (jwt.InvalidAudienceError, "The token is not for this audience", "PUBSUB_JWT_AUDIENCE"),
+    (jwt.InvalidIssuerError, "The token is not from an issuer that is trusted here", "PUBSUB_JWT_ISSUER"),
+    (
+        jwt.MissingRequiredClaimError,
+        "The token lacks its audience or issuer",
+        "PUBSUB_JWT_AUDIENCE or PUBSUB_JWT_ISSUER",
+    ),
+    (jwt.InvalidSignatureError, "The token's signature is not valid", _KEYS),
+    (jwt.InvalidAlgorithmError, "The token's signature is not valid", f"{_KEYS}, PUBSUB_JWT_ALGORITHMS"),
 )
+"""What its bearer may know, and for the operator the setting that decides. Nobody sets when a token ends."""
 
 
-def _reason(error: jwt.InvalidTokenError) -> str:
-    return next((text for kind, text in _REASONS if isinstance(error, kind)), "The token cannot be read")
+def _refused(error: jwt.InvalidTokenError) -> Unauthorized:
+    for kind, text, setting in _REASONS:
+        if isinstance(error, kind):
+            return Unauthorized(text, invalid=True, setting=setting)
+    return Unauthorized("The token cannot be read", invalid=True)
 
 
 class Guard:
     """Asks every reader and writer for a token."""
 
-    def __init__(self, verifier: Verifier, *, cookie: str, query: bool, trusted_origins: Sequence[str] = ()) -> None:
-        """`trusted_origins` may write with a cookie from another site."""
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        cookie: str,
+        query: bool,
+        trusted_origins: Sequence[str] = (),
+        on_refused: Callable[[PubsubError], None] = lambda _error: None,
+    ) -> None:
+        """`trusted_origins` may write with a cookie from another site; `on_refused` is told of tokens refused."""
         self._verifier = verifier
         self._cookie = cookie
         self._query = query
         self._trusted = frozenset(trusted_origins)
+        self._on_refused = on_refused
 
     async def verify(self, request: Request) -> Grant:
         """Return what the request's token permits.
 
         Raises:
-            Unauthorized, Forbidden, Unavailable: see `Verifier.verify`, and `_check_same_site`.
+            Unauthorized, Forbidden, KeysUnavailable: see `Verifier.verify`, and `_check_same_site`.
 
         """
         token, by_cookie = self._carried(request)
         if token is None:
             msg = "A token is needed: send it as `Authorization: Bearer …`"
             raise Unauthorized(msg)
-        if by_cookie and request.method in WRITES:
-            _check_same_site(request, self._trusted)
-        return await self._verifier.verify(token)
+        try:
+            if by_cookie and request.method in WRITES:
+                _check_same_site(request, self._trusted)
+            return await self._verifier.verify(token)
+        except PubsubError as error:
+            self._on_refused(error)
+            raise
 
     def _carried(self, request: Request) -> tuple[str | None, bool]:
         in_query = take_query_token(request) if self._query else None
@@ -196,6 +193,13 @@ class Guard:
         return request.cookies.get(self._cookie) or None, True
 
 
+_PHRASES: dict[Action, str] = {
+    "subscribe": "subscribe to this topic",
+    "publish": "publish to this topic",
+    "control": "control this topic",
+}
+
+
 def check(grant: Grant, action: Action, topic: str) -> None:
     """Refuse what the grant does not permit.
 
@@ -204,7 +208,7 @@ def check(grant: Grant, action: Action, topic: str) -> None:
 
     """
     if not grant.permits(action, topic):
-        msg = f"The token does not permit to {action} {'to' if action == 'publish' else 'to this topic:'} {topic!r}"
+        msg = f"The token does not permit to {_PHRASES[action]}: {topic!r}"
         raise Forbidden(msg)
 
 
@@ -233,19 +237,22 @@ def _check_same_site(request: Request, trusted: frozenset[str]) -> None:
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     if origin in trusted or (site in ("same-origin", "none") and origin != "null"):
         return
-    # Without TLS browsers leave Sec-Fetch-Site out; Origin comes with every write.
+    # Without TLS browsers leave Sec-Fetch-Site out; Origin comes with every write. Compared as text: whatever is
+    # malformed in either is simply not the same.
     own = request.headers.get("host", "").lower()
-    if site is None and origin and own and urlsplit(origin.lower()).netloc == own:
+    if site is None and origin and own and origin.lower() in (f"http://{own}", f"https://{own}"):
         return
     msg = (
         "A cookie alone does not permit a write from another site: "
         "send the token as `Authorization: Bearer …`, or list the origin in PUBSUB_CORS_ORIGINS"
     )
-    raise Forbidden(msg)
+    raise Forbidden(msg, setting="PUBSUB_CORS_ORIGINS")
 
 
-def keys_from(settings: Settings) -> KeySet | OneKey | None:
+def keys_from(settings: Settings, on_fetched: Callable[[bool], None] = lambda _worked: None) -> KeySet | OneKey | None:
     """Return where tokens' keys come from; None where no token is asked for.
+
+    `on_fetched` is told of each fetch of keys by URL, and whether it worked.
 
     Raises:
         ConfigError: settings that contradict each other, or a key that cannot be used.
@@ -267,14 +274,50 @@ def keys_from(settings: Settings) -> KeySet | OneKey | None:
             if name in SECRET_BYTES:
                 msg = f"PUBSUB_JWT_ALGORITHMS={','.join(algorithms)}: {name} needs a shared secret, a JWKS has none"
                 raise ConfigError(msg)
-        return KeySet(settings.jwks_url, algorithms)
-    if algorithms:
-        msg = "PUBSUB_JWT_ALGORITHMS is set, but no key: set PUBSUB_JWT_KEY or PUBSUB_JWKS_URL as well"
+        return KeySet(settings.jwks_url, algorithms, on_fetched=on_fetched)
+    if without_key := [variable for variable in _NEED_A_KEY if _is_changed(settings, variable)]:
+        msg = (
+            f"{', '.join(without_key)}: set, but no key, so everybody could read: "
+            "set PUBSUB_JWT_KEY or PUBSUB_JWKS_URL as well"
+        )
         raise ConfigError(msg)
     return None
 
 
-def guard_from(settings: Settings, keys: Keys, trusted_origins: Sequence[str]) -> Guard:
+_NEED_A_KEY = {
+    "PUBSUB_JWT_ALGORITHMS": "jwt_algorithms",
+    "PUBSUB_JWT_AUDIENCE": "jwt_audience",
+    "PUBSUB_JWT_ISSUER": "jwt_issuer",
+    "PUBSUB_JWT_CLAIM": "jwt_claim",
+    "PUBSUB_JWT_LEEWAY": "jwt_leeway",
+    "PUBSUB_JWT_COOKIE": "jwt_cookie",
+    "PUBSUB_JWT_QUERY": "jwt_query",
+}
+
+
+def _is_changed(settings: Settings, variable: str) -> bool:
+    name = _NEED_A_KEY[variable]
+    return bool(getattr(settings, name) != type(settings).model_fields[name].default)
+
+
+def guard_from(
+    settings: Settings,
+    keys: Keys,
+    trusted_origins: Sequence[str],
+    on_refused: Callable[[PubsubError], None] = lambda _error: None,
+) -> Guard:
     """Return the guard that the settings ask for."""
-    verifier = Verifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer, leeway=settings.jwt_leeway)
-    return Guard(verifier, cookie=settings.jwt_cookie, query=settings.jwt_query, trusted_origins=trusted_origins)
+    verifier = Verifier(
+        keys,
+        claim=settings.jwt_claim,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway=settings.jwt_leeway,
+    )
+    return Guard(
+        verifier,
+        cookie=settings.jwt_cookie,
+        query=settings.jwt_query,
+        trusted_origins=trusted_origins,
+        on_refused=on_refused,
+    )

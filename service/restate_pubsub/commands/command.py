@@ -12,16 +12,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 import click
-import structlog
 
 from restate_pubsub.client.pubsub_client import PubsubClient, create_pubsub_client
 from restate_pubsub.errors import ConfigError, PubsubError
+from restate_pubsub.protocol.urls import redacted
 from restate_pubsub.settings import fields
 from restate_pubsub.settings.fields import Settings
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
-
-log = structlog.stdlib.get_logger(__name__)
 
 
 class Command(click.Command):
@@ -32,24 +30,18 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {redacted(str(error))}", err=True)
             ctx.exit(WRONG)
         except (PubsubError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {redacted(str(error))}", err=True)
             ctx.exit(FAILED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
 
-def load_settings() -> Settings:
-    """Read the settings from the environment."""
-    return fields.load(os.environ)
-
-
-def warn_of_unknown() -> None:
-    """Log each `PUBSUB_*` variable that no setting reads."""
-    for name in fields.unknown(os.environ):
-        log.warning("no setting has this name; `restate-pubsub settings` lists them", variable=name)
+def load_settings(*, strict: bool = False) -> Settings:
+    """Read the settings from the environment; `strict` is for what serves (`fields.load`)."""
+    return fields.load(os.environ, strict=strict)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

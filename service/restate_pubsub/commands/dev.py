@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from restate_pubsub.commands.addresses import address, restate_endpoint
-from restate_pubsub.commands.command import Command, load_settings, run, warn_of_unknown
+from restate_pubsub.commands.command import Command, load_settings, run
 from restate_pubsub.commands.register import register_at
 from restate_pubsub.settings.fields import Settings
 
@@ -23,9 +23,8 @@ def dev(base_dir: str) -> None:
     """
     from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415 - keeps `--help` quick
 
-    settings = load_settings()
+    settings = load_settings(strict=True)
     configure(settings)
-    warn_of_unknown()
     run(_dev(settings, Path(base_dir)))
 
 
@@ -34,7 +33,7 @@ async def _dev(settings: Settings, base_dir: Path) -> None:
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
     from restate_pubsub.server.serving import listen, ports_of, serve  # noqa: PLC0415
 
-    sockets = listen(settings.bind, send_timeout=settings.send_timeout)
+    sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
     restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin)
     click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)

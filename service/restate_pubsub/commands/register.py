@@ -7,6 +7,7 @@ import click
 from restate_pubsub.commands.addresses import restate_endpoint
 from restate_pubsub.commands.command import Command, load_settings, run
 from restate_pubsub.errors import ConfigError
+from restate_pubsub.protocol.urls import redacted
 from restate_pubsub.settings.fields import Settings
 from restate_pubsub.settings.units import parse_duration
 
@@ -43,7 +44,7 @@ async def register_at(settings: Settings, url: str, *, force: bool, wait: float,
     from restate_pubsub.commands.registration import Registrar  # noqa: PLC0415
 
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
-    registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(line, err=True))
+    registrar = Registrar(settings.admin_url, token, say=lambda line: click.echo(redacted(line), err=True))
     done = await registrar.register(url, settings.object_name, force=force, wait=wait, manifest=manifest)
     click.echo(
         f"{done.change}: object {done.name} (revision {done.revision}) at {done.url}, deployment {done.deployment}"

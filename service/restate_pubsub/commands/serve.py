@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from restate_pubsub.commands.command import Command, load_settings, run, warn_of_unknown
+from restate_pubsub.commands.command import Command, load_settings, run
 from restate_pubsub.settings.fields import Settings
 
 
@@ -17,9 +17,8 @@ def serve() -> None:
     """
     from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415 - keeps `--help` quick
 
-    settings = load_settings()
+    settings = load_settings(strict=True)
     configure(settings)
-    warn_of_unknown()
     run(_serve(settings))
 
 
@@ -27,5 +26,5 @@ async def _serve(settings: Settings) -> None:
     from restate_pubsub.server import serving  # noqa: PLC0415
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
 
-    sockets = serving.listen(settings.bind, send_timeout=settings.send_timeout)
+    sockets = serving.listen(settings.listens, send_timeout=settings.send_timeout)
     await serving.serve(create_service(settings, ports=serving.ports_of(sockets)), settings, sockets)

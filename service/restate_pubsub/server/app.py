@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from starlette.routing import Mount, Route
 
 from restate_pubsub.access.admission import Admission, Quota
 from restate_pubsub.access.jwks import KeySet
+from restate_pubsub.access.refusal_log import RefusalLog
 from restate_pubsub.access.tokens import guard_from, keys_from
 from restate_pubsub.client.pubsub_client import PubsubClient, RetryPolicy
+from restate_pubsub.errors import Forbidden, PubsubError, Unauthorized
 from restate_pubsub.fanout.feed import FeedOptions
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.restate_source import RestateSource
@@ -99,6 +101,8 @@ def quota_of(settings: Settings) -> Quota:
         stream_rate=settings.stream_rate,
         stream_rate_per_client=settings.stream_rate_per_client,
         publish_rate_per_client=settings.publish_rate_per_client,
+        message_rate_per_client=settings.message_rate_per_client,
+        byte_rate_per_client=settings.byte_rate_per_client,
     )
 
 
@@ -127,8 +131,10 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     health = Health(ingress, lambda ready: metrics.ready(ready=ready))
     pubsub = create_object(settings, local=hub, on_write=metrics.wrote, clock_offset=ingress.clock.offset)
     origins = Origins(settings.cors_origins)
-    keys = keys_from(settings)
-    callers = Callers(settings, limits, None if keys is None else guard_from(settings, keys, origins.exact))
+    refusals = RefusalLog()
+    keys = keys_from(settings, lambda worked: metrics.keys_fetched(worked=worked))
+    guard = None if keys is None else guard_from(settings, keys, origins.exact, _token_refused(refusals))
+    callers = Callers(settings, limits, guard)
     admission = Admission(quota_of(settings))
     streams = Streams(settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission)
     publishing = Publishing(
@@ -137,6 +143,8 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         callers=callers,
         admission=admission,
         enabled=settings.publish_enabled,
+        max_bytes=settings.request_max_bytes,
+        max_age=settings.request_max_age,
     )
     console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
     endpoint = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
@@ -167,7 +175,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
             Route(topic, streams.endpoint, methods=["GET"]),
             Route(topic, publishing.endpoint, methods=["POST", "PUT", "DELETE"]),
         ],
-        middleware=_middleware(settings, ports, origins, errors),
+        middleware=_middleware(settings, ports, origins, errors, refusals),
         lifespan=lifespan,
         exception_handlers=errors.handlers(),
     )
@@ -175,18 +183,34 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     return Service(app, hub, health, metrics)
 
 
-def _middleware(settings: Settings, ports: Sequence[int], origins: Origins, errors: Errors) -> list[Middleware]:
+def _middleware(
+    settings: Settings, ports: Sequence[int], origins: Origins, errors: Errors, refusals: RefusalLog
+) -> list[Middleware]:
     """Return the layers around the endpoints, from outside in."""
-    public = public_ports(ports or [int(bind.rpartition(":")[2]) for bind in settings.bind])
-    layers = [
+    *listening, last = ports or [int(bind.rpartition(":")[2]) for bind in settings.listens]
+    metrics = None if settings.metrics_bind is None else last
+    public = public_ports(listening if metrics is not None else [*listening, last])
+
+    def origin_refused(origin: str, preflight: bool) -> None:  # noqa: FBT001 - a callback's second argument
+        if preflight:
+            errors.count("origin-not-allowed")
+        refusals.note("a page of an origin that is not allowed", origin[:200], "PUBSUB_CORS_ORIGINS")
+
+    return [
         Middleware(DrainUnreadBody, restate_path=settings.restate_path),
         Middleware(AnswerErrors, errors=errors),
-        Middleware(PublicPort, public_ports=public, sse_path=settings.sse_path),
+        Middleware(PublicPort, public_ports=public, sse_path=settings.sse_path, metrics_port=metrics),
         Middleware(BodyTimeout, seconds=settings.body_timeout, restate_path=settings.restate_path),
+        Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused),
     ]
-    if origins:
-        layers.append(Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=errors.count))
-    return layers
+
+
+def _token_refused(refusals: RefusalLog) -> Callable[[PubsubError], None]:
+    def note(error: PubsubError) -> None:
+        if isinstance(error, (Unauthorized, Forbidden)):
+            refusals.note("a token was refused", error.message, error.setting)
+
+    return note
 
 
 class _AnyText(Convertor[str]):

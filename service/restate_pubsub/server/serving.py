@@ -133,12 +133,15 @@ async def serve(
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
 
+    metrics = addresses.pop() if settings.metrics_bind is not None else None
     public = public_ports([port for _, port in addresses])
-    internal = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    further = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    if metrics is not None:
+        further["metrics"] = [f"{metrics[0]}:{metrics[1]}"]
     log.info(
         "serving",
         addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
-        **internal,
+        **further,
     )
     config = config_for(sockets, drain=settings.drain_timeout)
     config.observer = service.metrics

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,9 +22,15 @@ from pydantic.fields import FieldInfo
 
 from restate_pubsub.errors import ConfigError
 from restate_pubsub.protocol.limits import DEFAULT_IDEMPOTENCY_RETENTION, DEFAULT_PULL_TIMEOUT, Limits
+from restate_pubsub.protocol.urls import redacted_url
+from restate_pubsub.settings import environment
 from restate_pubsub.settings.kinds import NUMBER, SECRET, kind_of
 from restate_pubsub.settings.types import (
+    URL,
+    BearerToken,
+    Bind,
     Binds,
+    Claim,
     Cookie,
     IdentityKeys,
     ObjectName,
@@ -64,7 +71,7 @@ class Settings(BaseModel):
         "Restate",
         "This is Restate's admin API, which `register` calls.",
     )
-    auth_token: SecretStr | None = _field(
+    auth_token: BearerToken | None = _field(
         "RESTATE_AUTH_TOKEN",
         None,
         "Restate",
@@ -98,6 +105,12 @@ class Settings(BaseModel):
         "The service listens on these addresses, separated by commas. One with another port than the first is "
         "internal: it serves everything, and the first then serves only the streams and /health.",
         min_length=1,
+    )
+    metrics_bind: Bind | None = _field(
+        "PUBSUB_METRICS_BIND",
+        None,
+        "Serving",
+        "This further listen address serves /metrics and /health alone, for whoever scrapes and may not invoke.",
     )
     restate_path: Path = _field(
         "PUBSUB_RESTATE_PATH",
@@ -163,7 +176,6 @@ class Settings(BaseModel):
         "Access",
         "Readers and writers of the streams need an access token that this key verifies. It is a shared secret "
         "(HS*, at least 32 bytes) or a public key in PEM (RS*, PS*, ES*, EdDSA).",
-        min_length=1,
     )
     jwks_url: Url | None = _field(
         "PUBSUB_JWKS_URL",
@@ -190,6 +202,13 @@ class Settings(BaseModel):
         "Access",
         "If set, an access token must come from one of these (`iss`).",
     )
+    jwt_claim: Claim = _field(
+        "PUBSUB_JWT_CLAIM",
+        "pubsub",
+        "Access",
+        "This claim says what an access token permits. It is a name, a URL, or names joined by dots for a claim inside "
+        "others.",
+    )
     jwt_leeway: Seconds = _field(
         "PUBSUB_JWT_LEEWAY",
         5.0,
@@ -214,8 +233,8 @@ class Settings(BaseModel):
         "PUBSUB_CORS_ORIGINS",
         (),
         "Access",
-        "Pages of these origins may read and publish: https://app.example.org, or https://*.example.org or * "
-        "without cookies.",
+        "Pages of these origins may read and publish: https://app.example.org, capacitor://localhost, or "
+        "https://*.example.org or * without cookies.",
     )
     trusted_proxies: int = _field(
         "PUBSUB_TRUSTED_PROXIES",
@@ -329,6 +348,35 @@ class Settings(BaseModel):
         "once.",
         ge=1,
     )
+    message_rate_per_client: int = _field(
+        "PUBSUB_MESSAGE_RATE_PER_CLIENT",
+        20_000,
+        "Limits",
+        "One client address may publish this many messages a second over HTTP. A body under way waits, and a new "
+        "request is refused.",
+        ge=1,
+    )
+    byte_rate_per_client: Size = _field(
+        "PUBSUB_BYTE_RATE_PER_CLIENT",
+        16 * 1024**2,
+        "Limits",
+        "One client address may publish this many bytes a second over HTTP, in the same way.",
+        ge=1024,
+    )
+    request_max_bytes: Size = _field(
+        "PUBSUB_REQUEST_MAX_BYTES",
+        1024**3,
+        "Limits",
+        "One request that publishes may bring this many bytes. The rest goes into a new request.",
+        ge=2,
+    )
+    request_max_age: Seconds = _field(
+        "PUBSUB_REQUEST_MAX_AGE",
+        86400.0,
+        "Limits",
+        "One request that publishes may go on for this long.",
+        ge=1,
+    )
     pull_timeout: Seconds = _field(
         "PUBSUB_PULL_TIMEOUT",
         DEFAULT_PULL_TIMEOUT,
@@ -427,8 +475,13 @@ class Settings(BaseModel):
         "`auto` is `console` on a terminal and `json` elsewhere.",
     )
 
+    @property
+    def listens(self) -> tuple[str, ...]:
+        """Every address to listen on; that of the metrics, if there is one, is the last."""
+        return self.bind if self.metrics_bind is None else (*self.bind, self.metrics_bind)
+
     @model_validator(mode="after")
-    def _fits(self) -> Settings:
+    def _paths_fit(self) -> Settings:
         mounts = {"PUBSUB_RESTATE_PATH": self.restate_path, "PUBSUB_SSE_PATH": self.sse_path}
         for variable, path in mounts.items():
             for other in (*(set(mounts.values()) - {path}), "/metrics", "/health", "/console"):
@@ -438,6 +491,27 @@ class Settings(BaseModel):
         if self.restate_path == self.sse_path:
             msg = f"PUBSUB_SSE_PATH={self.sse_path}: is PUBSUB_RESTATE_PATH too; give each its own path"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _addresses_fit(self) -> Settings:
+        if self.metrics_bind is not None:
+            port = self.metrics_bind.rpartition(":")[2]
+            if port != "0" and port in {bind.rpartition(":")[2] for bind in self.bind}:
+                msg = f"PUBSUB_METRICS_BIND={self.metrics_bind}: has a port of PUBSUB_BIND; give it one of its own"
+                raise ValueError(msg)
+        if self.auth_token is not None:
+            for variable, url in {"RESTATE_INGRESS_URL": self.ingress_url, "RESTATE_ADMIN_URL": self.admin_url}.items():
+                if urlsplit(url).username is not None:
+                    msg = (
+                        f"{variable}={redacted_url(url)}: has a user and a password, and RESTATE_AUTH_TOKEN is set: "
+                        "a request carries only one of them; remove the other"
+                    )
+                    raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Settings:
         if self.rings_max_bytes < self.ring_bytes:
             msg = (
                 f"PUBSUB_RINGS_MAX_BYTES={format_size(self.rings_max_bytes)}: is less than "
@@ -453,19 +527,27 @@ class Settings(BaseModel):
         return self
 
 
-def load(environ: Mapping[str, str]) -> Settings:
+def load(environ: Mapping[str, str], *, strict: bool = False) -> Settings:
     """Read the settings from `environ`; a variable that is empty counts as not set.
+
+    `strict` is for what serves: a lock that is misspelt would leave the door open, so no `PUBSUB_*` variable may be
+    there that is no setting. Beside a command that only publishes, such a name may be an application's own.
 
     Raises:
         ConfigError: one line for each bad variable, with its value and what is allowed.
 
     """
+    environ = environment.with_secret_files(environ, secrets())
+    misspelt = unknown(environ) if strict else ()
+    lines = [environment.no_such_setting(name, [*variables(), *secret_files()]) for name in misspelt]
     given = {name: environ[name] for name in variables() if environ.get(name)}
     try:
-        return Settings.model_validate(given)
+        settings = Settings.model_validate(given)
     except ValidationError as error:
-        lines = (_line(dict(problem), given) for problem in error.errors())
-        raise ConfigError("\n".join(lines)) from None
+        lines = [*(_line(dict(problem), given) for problem in error.errors()), *lines]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return settings
 
 
 def _line(problem: dict[str, Any], given: Mapping[str, str]) -> str:
@@ -473,8 +555,9 @@ def _line(problem: dict[str, Any], given: Mapping[str, str]) -> str:
     if not problem["loc"]:
         return str(message)
     variable = str(problem["loc"][0])
-    shown = "…" if is_secret(variables()[variable]) else repr(given.get(variable, ""))
     field = variables()[variable]
+    value = given.get(variable, "")
+    shown = "…" if is_secret(field) else repr(redacted_url(value) if kind_of(field) is URL else value)
     if problem["type"] in ("greater_than_equal", "less_than_equal"):
         message = f"out of range: use {rule(field)}"
     elif problem["type"].startswith(("int_", "bool_", "literal_")):
@@ -488,9 +571,19 @@ def variables() -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in Settings.model_fields.items()}
 
 
+def secrets() -> list[str]:
+    """Return the settings whose values must not be shown; each may be given by a file as well."""
+    return [variable for variable, field in variables().items() if is_secret(field)]
+
+
+def secret_files() -> list[str]:
+    """Return the variables that name a secret's file."""
+    return [variable + environment.FILE for variable in secrets()]
+
+
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """Return the `PUBSUB_*` variables that no setting reads: most often a typing error."""
-    return sorted(name for name in environ if name.startswith("PUBSUB_") and name not in variables())
+    return environment.unknown(environ, {*variables(), *secret_files()})
 
 
 def is_secret(field: FieldInfo) -> bool:
@@ -510,8 +603,9 @@ def shown(field: FieldInfo, value: Any) -> str:
 
 
 def allowed(field: FieldInfo) -> str:
-    """Return for people what a setting takes: its kind, and the range if there is one."""
-    return ", ".join(part for part in (kind_of(field).name, rule(field)) if part)
+    """Return for people what a setting takes: its kind, the range if there is one, and where else a secret may be."""
+    file = f"or in a file: {field.alias}{environment.FILE}" if is_secret(field) else ""
+    return ", ".join(part for part in (kind_of(field).name, rule(field), file) if part)
 
 
 def rule(field: FieldInfo) -> str:

@@ -16,13 +16,14 @@ class Kind:
     """One kind of setting; the annotation of a type carries it.
 
     `pattern` is what its text must match, `words` are all that it can be, `number` says that it may be written as a
-    number of this JSON type. What says nothing of these takes any text, and the service checks it when it starts.
+    number of this JSON type, or as zero alone. What says nothing of these takes any text, and the service checks it
+    when it starts.
     """
 
     name: str
     pattern: str | None = None
     words: tuple[str, ...] = ()
-    number: Literal["integer", "number"] | None = None
+    number: Literal["integer", "number", "zero"] | None = None
     write: Callable[[Any], str] = str
 
 

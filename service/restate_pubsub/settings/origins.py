@@ -1,4 +1,7 @@
-"""Origins of web pages, exact or as patterns: `https://app.example.org`, `https://*.example.org`, `*`."""
+"""Origins of web pages and apps, exact or as patterns: `https://app.example.org`, `https://*.example.org`, `*`.
+
+Apps have schemes of their own: `capacitor://localhost`, `tauri://localhost`, `chrome-extension://…`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,27 @@ import re
 from collections.abc import Sequence
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_ORIGIN = re.compile(rf"https?://(?:\*\.)?(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?:\d{{1,5}}|\*))?")
+_WEB = re.compile(rf"https?://(?:\*\.)?(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?:\d{{1,5}}|\*))?")
+_APP = re.compile(r"[a-z][a-z0-9+.-]*://(?:\*|[A-Za-z0-9._~-]+)(?::\d{1,5})?")
+_NO_ORIGINS = ("http", "https", "ws", "wss", "ftp", "file", "data", "blob", "about", "javascript")
+"""Schemes that the second form is not for: those of the web have the first, and a page of the others is `null`."""
 
 
 def check_origins(origins: Sequence[str]) -> None:
     """Refuse what can never be an origin. Raises ValueError with what is allowed."""
     for origin in origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin.lower()):
+        if origin != "*" and not _is_origin(_plain(origin)):
             msg = (
                 f"{origin!r} is not an origin: use scheme and host without a path, such as https://app.example.org, "
-                "https://*.example.org, http://localhost:*, or *"
+                "https://*.example.org, http://localhost:*, capacitor://localhost, moz-extension://*, or *"
             )
             raise ValueError(msg)
+
+
+def _is_origin(origin: str) -> bool:
+    if origin.partition(":")[0] in _NO_ORIGINS:
+        return _WEB.fullmatch(origin) is not None
+    return _APP.fullmatch(origin) is not None
 
 
 class Origins:
@@ -43,10 +55,12 @@ class Origins:
 
 
 def _plain(origin: str) -> str:
-    """Write an origin as browsers send it: small letters, no default port."""
-    origin = origin.lower()
-    default = {"https": ":443", "http": ":80"}.get(origin.partition(":")[0], "")
-    return origin.removesuffix(default) if default else origin
+    """Write an origin as browsers send it: small letters, no default port. The host of an app keeps its letters."""
+    scheme, mark, host = origin.partition("://")
+    scheme = scheme.lower()
+    if scheme not in ("http", "https"):
+        return scheme + mark + host
+    return scheme + mark + host.lower().removesuffix(":443" if scheme == "https" else ":80")
 
 
 def _expression(pattern: str) -> str:
@@ -54,4 +68,6 @@ def _expression(pattern: str) -> str:
         return r"(?s:.*)"
     # A star before the host stands for one label or more, as in a Content-Security-Policy; never for a dot's side.
     expression = re.escape(pattern).replace(r"://\*\.", rf"://(?:{_LABEL}\.)+")
+    # For an app it is the whole host: some browsers give an extension another one on each machine.
+    expression = expression.replace(r"://\*", "://[A-Za-z0-9._~-]+")
     return expression.replace(r":\*", r"(?::\d{1,5})?")

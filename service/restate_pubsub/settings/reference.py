@@ -16,7 +16,9 @@ def markdown(fields: Mapping[str, FieldInfo]) -> str:
         "",
         "Every setting is an environment variable; one that is empty counts as not set. Durations are a number with",
         "`ms`, `s`, `m`, `h` or `d`, sizes a number with `B`, `KiB`, `MiB` or `GiB`. `restate-pubsub settings` prints",
-        "them too; a value that is not allowed ends the start with one line that names it.",
+        "them too; a value that is not allowed, or a `PUBSUB_*` variable that is no setting, ends the start with one",
+        "line that names it. A secret may be in a file instead, named by the same variable with `_FILE` at its end:",
+        "line ends at the file's end do not count.",
     ]
     heading = ""
     for variable, field in fields.items():
@@ -39,6 +41,8 @@ def environment_file(fields: Mapping[str, FieldInfo]) -> str:
             heading = settings.group(field)
             lines += ["", f"# {heading}"]
         lines += [f"# {field.description}", f"#{variable}={settings.shown(field, field.default)}"]
+        if settings.is_secret(field):
+            lines.append(f"#{variable}_FILE=")
     return "\n".join([*lines, ""])
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from restate_pubsub.settings.kinds import Kind, write_list
 from restate_pubsub.settings.origins import check_origins
@@ -14,9 +14,15 @@ from restate_pubsub.settings.units import format_duration, format_size, parse_du
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
         msg = "not a URL: use http://host:port or https://host"
+        if "@" in text:
+            msg += "; in a user's name and password write / ? # @ : as %2F %3F %23 %40 %3A"
         raise ValueError(msg)
     return text.rstrip("/")
 
@@ -28,13 +34,18 @@ def _path(text: str) -> str:
     return text
 
 
+def _bind(text: str) -> str:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]*):(\d{1,5})", text)
+    if match is None or int(match[2]) > 65535:
+        msg = "not an address: use host:port, such as 0.0.0.0:9080 or [::]:9080"
+        raise ValueError(msg)
+    return text
+
+
 def _binds(value: object) -> object:
     binds = _listed(value)
     for bind in binds if isinstance(binds, (list, tuple)) else ():
-        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]*):(\d{1,5})", str(bind))
-        if match is None or int(match[2]) > 65535:
-            msg = "not an address: use host:port, such as 0.0.0.0:9080 or [::]:9080"
-            raise ValueError(msg)
+        _bind(str(bind))
     return binds
 
 
@@ -74,15 +85,34 @@ def _cookie(text: str) -> str:
     return text
 
 
+def _bearer(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not re.fullmatch(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", text):
+        msg = "not a bearer token: has white space around it, or what is not ASCII; remove it"
+        raise ValueError(msg)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        msg = "not a bearer token: is in quotes; remove them"
+        raise ValueError(msg)
+    return secret
+
+
+def _claim(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text) or ("" in text.split(".") and "://" not in text):
+        msg = "not a claim's name: use a name, a URL, or names joined by dots, such as realm_access.pubsub"
+        raise ValueError(msg)
+    return text
+
+
 def _unit(parse: Any) -> Any:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
-DURATION = Kind("duration", pattern=r"^\d+(\.\d+)?\s*(ms|s|m|h|d)?$", number="number", write=format_duration)
+DURATION = Kind("duration", pattern=r"^(\d+(\.\d+)?\s*(ms|s|m|h|d)|0)$", number="zero", write=format_duration)
 SIZE = Kind("size", pattern=r"^\d+(\.\d+)?\s*([kKmMgG][iI]?)?[bB]?$", number="number", write=format_size)
 URL = Kind("URL", pattern="^https?://")
 PATH = Kind("path", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
 NAME = Kind("name")
+ADDRESS = Kind("address")
 LIST = Kind("list", write=write_list)
 
 Seconds = Annotated[float, DURATION, _unit(parse_duration)]
@@ -90,8 +120,11 @@ Size = Annotated[int, SIZE, _unit(parse_size)]
 Url = Annotated[str, URL, AfterValidator(_url)]
 Path = Annotated[str, PATH, AfterValidator(_path)]
 ObjectName = Annotated[str, NAME, AfterValidator(_object_name)]
+Claim = Annotated[str, NAME, AfterValidator(_claim)]
+BearerToken = Annotated[SecretStr, AfterValidator(_bearer)]
 Cookie = Annotated[str, NAME, AfterValidator(_cookie)]
 Strings = Annotated[tuple[str, ...], LIST, BeforeValidator(_listed)]
 IdentityKeys = Annotated[tuple[str, ...], LIST, BeforeValidator(_identity_keys)]
+Bind = Annotated[str, ADDRESS, AfterValidator(_bind)]
 Binds = Annotated[tuple[str, ...], LIST, BeforeValidator(_binds)]
 Origins = Annotated[tuple[str, ...], LIST, BeforeValidator(_origins)]

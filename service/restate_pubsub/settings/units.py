@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
 
 def parse_duration(text: str) -> float:
     """Return seconds. Raises ValueError with what is allowed."""
     match = _NUMBER.fullmatch(text.strip())
+    if match is not None and not match[2] and not float(match[1]):
+        return 0.0  # the one number that needs no unit
     if match is None or match[2] not in _SECONDS:
         msg = "not a duration: use a number with ms, s, m, h or d, such as 500ms, 30s or 10m"
         raise ValueError(msg)

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, TextIO
 import restate
 import structlog
 
+from restate_pubsub.protocol.urls import redacted
+
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
     from restate_pubsub.settings.fields import Settings
+
+
+class _Redacting(structlog.stdlib.ProcessorFormatter):
+    """Takes user and password out of every URL, wherever in a line or a traceback it stands."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return redacted(super().format(record))
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
@@ -35,7 +45,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Redacting(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )

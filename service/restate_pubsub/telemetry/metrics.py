@@ -69,6 +69,12 @@ class Metrics:
         self._refused = Counter(
             f"{PREFIX}_refused", "Requests refused, by the code in the answer", ["code"], registry=registry
         )
+        self._key_fetches = Counter(
+            f"{PREFIX}_token_key_fetches",
+            "Fetches of the keys at PUBSUB_JWKS_URL, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
         self._lost = Counter(
             f"{PREFIX}_connections_lost",
             "Connections whose client vanished, by what the system said: reset, timeout, unreachable or other",
@@ -81,7 +87,10 @@ class Metrics:
         self._ready = Gauge(f"{PREFIX}_ready", "1 when Restate answers and has the object", registry=registry)
         info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
         info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
-        self._refused.labels(code="invalid-request")
+        for code in ("invalid-request", "token-keys-unavailable"):
+            self._refused.labels(code=code)
+        for outcome in ("fetched", "failed"):
+            self._key_fetches.labels(outcome=outcome)
         for error in LOST:
             self._lost.labels(error=error)
         for outcome in PULL_OUTCOMES:
@@ -156,6 +165,10 @@ class Metrics:
     def refused(self, code: str) -> None:
         """A request was refused."""
         self._refused.labels(code=code).inc()
+
+    def keys_fetched(self, *, worked: bool) -> None:
+        """The keys that verify tokens were asked for."""
+        self._key_fetches.labels(outcome="fetched" if worked else "failed").inc()
 
     def connection_lost(self, error: str) -> None:
         """A client vanished."""

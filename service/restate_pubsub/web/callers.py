@@ -8,7 +8,8 @@ import structlog
 from starlette.requests import Request
 
 from restate_pubsub.access.client_address import client_of
-from restate_pubsub.access.tokens import Action, Guard, check
+from restate_pubsub.access.grants import Action
+from restate_pubsub.access.tokens import Guard, check
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.web.requests import topic_of
 

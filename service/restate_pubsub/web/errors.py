@@ -75,10 +75,10 @@ class Errors:
 
         async def routing(request: Request, error: HTTPException) -> Response:
             if error.status_code == 404:
-                return self.answer(not_found(request.url.path))
+                return self.answer(not_found(request.scope["path"]))
             code, detail = "invalid-request", str(error.detail)
             if error.status_code == 405:
-                code, detail = "method-not-allowed", f"{request.method} is not possible at {request.url.path!r}"
+                code, detail = "method-not-allowed", f"{request.method} is not possible at {request.scope['path']!r}"
             self.count(code)
             return problem(error.status_code, code, detail, error.headers)
 

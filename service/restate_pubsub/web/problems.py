@@ -36,9 +36,10 @@ _HEADERS = {405: {"allow": "GET, HEAD"}, 503: {"retry-after": "1"}}
 
 def problem_of(error: PubsubError, **more: Any) -> JSONResponse:
     """Return the problem document of one of this project's errors."""
-    headers = _HEADERS.get(error.status)
-    if isinstance(error, OverLimit):
-        headers = {"retry-after": str(math.ceil(error.retry_after))}
-    elif isinstance(error, Unauthorized):
-        headers = {"www-authenticate": 'Bearer error="invalid_token"' if error.invalid else "Bearer"}
-    return problem(error.status, error.code, str(error), headers, **more)
+    cause: PubsubError = getattr(error, "cause", error)
+    headers = _HEADERS.get(cause.public_status)
+    if isinstance(cause, OverLimit):
+        headers = {"retry-after": str(math.ceil(cause.retry_after))}
+    elif isinstance(cause, Unauthorized):
+        headers = {"www-authenticate": 'Bearer error="invalid_token"' if cause.invalid else "Bearer"}
+    return problem(cause.public_status, error.code, error.public, headers, **more)

@@ -21,8 +21,10 @@ from restate_pubsub.errors import (
     KeyReused,
     NotEnabled,
     PubsubError,
+    RequestTooLong,
     StreamFailed,
     TooLarge,
+    Unauthorized,
     UnsupportedType,
 )
 from restate_pubsub.protocol.calls import StreamRef
@@ -32,6 +34,7 @@ from restate_pubsub.protocol.messages import Message
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import flag_of
+from restate_pubsub.web.upload import Upload
 
 if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import PubsubClient
@@ -39,33 +42,54 @@ if TYPE_CHECKING:
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
-class LineFailed(PubsubError):
-    """A line of the body was refused; what came before it stands."""
+class PartlyPublished(PubsubError):
+    """A body was refused while it was under way; what came before stands."""
 
-    def __init__(self, line: int, stream: TokenStream, cause: PubsubError) -> None:
-        """`line` counts from 1; `stream` is flushed."""
-        self.line = line
+    def __init__(self, where: str, stream: TokenStream, cause: PubsubError) -> None:
+        """`where` the body is that the cause is about; `stream` is flushed."""
+        self.cause = cause
         self.next_offset = stream.next_offset
         self.acknowledged = stream.acknowledged
         self.status, self.code = cause.status, cause.code
-        before = "nothing before it was published"
+        self._where = where
+        self._before = "nothing before it was published"
         if stream.next_offset is not None:
-            before = f"the {stream.acknowledged} messages before it are published, up to offset {stream.next_offset}"
-        super().__init__(f"Line {line}: {cause}; {before}")
+            self._before = (
+                f"the {stream.acknowledged} messages before it are published, up to offset {stream.next_offset}"
+            )
+        super().__init__(f"{where}: {cause}; {self._before}")
+
+    @property
+    def public(self) -> str:
+        """The same without what the cause keeps to itself."""
+        return f"{self._where}: {self.cause.public}; {self._before}"
 
 
 class Publishing:
     """The endpoint, with one client for all requests."""
 
     def __init__(
-        self, client: PubsubClient, limits: Limits, *, callers: Callers, admission: Admission, enabled: bool
+        self,
+        client: PubsubClient,
+        limits: Limits,
+        *,
+        callers: Callers,
+        admission: Admission,
+        enabled: bool,
+        max_bytes: int,
+        max_age: float,
     ) -> None:
-        """Keep the client; unless `enabled`, every request is refused with the setting that allows it."""
+        """Keep the client; unless `enabled`, every request is refused with the setting that allows it.
+
+        One request may bring `max_bytes`, and go on for `max_age` seconds.
+        """
         self._client = client
         self._limits = limits
         self._callers = callers
         self._admission = admission
         self._enabled = enabled
+        self._max_bytes = max_bytes
+        self._max_age = max_age
 
     async def endpoint(self, request: Request) -> Response:
         """`POST {path}/{topic}`: publish (`PUT`, which `curl -T` sends, too); `DELETE`: delete the topic.
@@ -74,23 +98,24 @@ class Publishing:
             PubsubError: refused.
 
         """
-        topic, _ = await self._callers.permitted(request, "publish")
+        topic, expires = await self._callers.permitted(request, "publish")
         if not self._enabled:
             msg = "Publishing here is switched off: set PUBSUB_PUBLISH_ENABLED=true, or publish through Restate"
             raise NotEnabled(msg)
-        with self._admission.publish(self._callers.client(request)):
+        with self._admission.publish(self._callers.client(request)) as meter:
             if request.method == "DELETE":
                 return await self.delete(topic)
             try:
-                return await self.publish(request, topic)
-            except (LineFailed, StreamFailed) as error:
+                upload = Upload(meter, max_bytes=self._max_bytes, max_age=self._max_age, expires=expires)
+                return await self.publish(request, topic, upload)
+            except (PartlyPublished, StreamFailed) as error:
                 raise WithMembers(error, nextOffset=error.next_offset, count=error.acknowledged) from error
 
-    async def publish(self, request: Request, topic: str) -> Response:
+    async def publish(self, request: Request, topic: str, upload: Upload) -> Response:
         """`POST {path}/{topic}`: one JSON message, or one a line.
 
         Raises:
-            PubsubError: refused; LineFailed or StreamFailed where a part of it was published.
+            PubsubError: refused; PartlyPublished or StreamFailed where a part of it was published.
 
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -100,10 +125,10 @@ class Publishing:
             msg = f"Idempotency-Key has {len(key)} characters; use 1 to {MAX_KEY_LENGTH}"
             raise InvalidRequest(msg)
         if kind == JSON:
-            return await self._one(request, topic, key, close=close)
+            return await self._one(request, topic, upload, key, close=close)
         if kind == NDJSON:
             try:
-                return await self._many(request, topic, key, close=close)
+                return await self._many(request, topic, upload, key, close=close)
             except StreamFailed as error:
                 # Nothing of this request is there: what is there is the other one's.
                 raise error.cause if isinstance(error.cause, KeyReused) else error from None
@@ -115,45 +140,53 @@ class Publishing:
         await self._client.delete(topic)
         return Response(status_code=204)
 
-    async def _one(self, request: Request, topic: str, key: str | None, *, close: bool) -> Response:
+    async def _one(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._limits.message_bytes:
-                msg = f"The message has more than {self._limits.message_bytes} bytes, which is the most allowed"
-                raise TooLarge(msg)
+        async with upload.in_time():
+            async for chunk in request.stream():
+                body += chunk
+                upload.meter.take(size=len(chunk))
+                if len(body) > self._limits.message_bytes:
+                    msg = f"The message has more than {self._limits.message_bytes} bytes, which is the most allowed"
+                    raise TooLarge(msg)
+        upload.meter.take(messages=1)
         message = Message(compact(body, self._limits.message_bytes))
         # The topic itself remembers the key, for as long as the message is in its log.
         stream = None if key is None else StreamRef(key, start=0, digest="", last=True)
         done = await self._client.append_encoded(topic, [message], close=close, stream=stream)
         return JSONResponse({"offset": done.offset, "nextOffset": done.next_offset, "count": 1})
 
-    async def _many(self, request: Request, topic: str, key: str | None, *, close: bool) -> Response:
+    async def _many(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
         stream = TokenStream(self._client, topic, self._limits, stream_id=key, resume=key is not None, close=close)
-        broken: tuple[int, PubsubError] | None = None
+        broken: tuple[str, PubsubError] | None = None
         number = 0
         async with stream:
             try:
-                async for line in _lines(request, self._limits.message_bytes):
-                    number += 1
-                    if line.strip():
-                        await stream.write_encoded(line)
+                async with upload.in_time():
+                    async for line in _lines(upload.chunks(request.stream()), self._limits.message_bytes):
+                        number += 1
+                        if line.strip():
+                            await stream.write_encoded(line)
+                            upload.meter.take(messages=1)
             except StreamFailed:
                 raise
+            except (Unauthorized, RequestTooLong) as error:
+                broken = (f"After line {number}", error)
+                stream.keep_open()
             except PubsubError as error:
-                broken = (number, error)
+                broken = (f"Line {number}", error)
                 stream.keep_open()
             except ClientDisconnect:
                 stream.keep_open()  # what came in whole lines is published; nobody waits for the answer
         if broken is not None:
-            raise LineFailed(broken[0], stream, broken[1])
+            raise PartlyPublished(broken[0], stream, broken[1])
         return JSONResponse({"offset": stream.offset, "nextOffset": stream.next_offset, "count": stream.acknowledged})
 
 
-async def _lines(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _lines(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
     """Yield the body's lines as they come; the last may lack its line feed."""
     rest = bytearray()
-    async for chunk in request.stream():
+    async for chunk in body:
         *whole, last = chunk.split(b"\n")
         for line in whole:
             yield bytes(rest) + line

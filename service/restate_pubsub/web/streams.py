@@ -70,7 +70,7 @@ class Streams:
                 if "text/event-stream" in request.headers.get("accept", ""):
                     return come_back(settings.retry)
                 msg = "This process is about to stop: connect again"
-                raise Unavailable(msg)
+                raise Unavailable(msg, public=msg)
             if request.method == "HEAD":
                 return Response(headers=HEAD_HEADERS)
             await place.enter_async_context(self._admission.stream(self._callers.client(request), topic))
@@ -102,7 +102,7 @@ async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
             await asyncio.wait_for(reader.place(), STRICT_PATIENCE if strict else PATIENCE)
     if strict and not reader.placed:
         msg = "Restate did not say where the topic begins, and strict=true wants to know: try again"
-        raise Unavailable(msg)
+        raise Unavailable(msg, public=msg)
     if strict and reader.reset is not None:
         gone = OffsetGone(reader.reset.requested, reader.reset.head)
         if reader.reset.requested > reader.reset.tail:

@@ -18,6 +18,8 @@ ROOMY = Quota(
     stream_rate=500,
     stream_rate_per_client=200,
     publish_rate_per_client=100,
+    message_rate_per_client=20_000,
+    byte_rate_per_client=16 * 1024**2,
 )
 
 
@@ -153,3 +155,53 @@ def test_clients_that_are_quiet_are_forgotten() -> None:
         with let.publish(f"client-{at}"):
             pass
     assert len(let._publish_rate._of) <= BUCKETS_SWEPT_AT
+
+
+async def test_a_body_under_way_is_slowed_down_to_its_client_s_rate() -> None:
+    """A second's worth at once; after that each chunk waits until it is paid for."""
+    time = Time()
+    let = admission(time, byte_rate_per_client=1000, message_rate_per_client=10)
+    with let.publish("a") as meter:
+        meter.take(size=1000, messages=10)
+        await meter.pay()
+        assert time.slept == []
+        meter.take(size=500)
+        await meter.pay()
+        meter.take(messages=20)
+        await meter.pay()
+        assert time.slept == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("taken", "code", "after"),
+    [
+        ({"size": 3000}, "byte-rate-of-client", 2.0),
+        ({"messages": 30}, "message-rate-of-client", 2.0),
+    ],
+)
+async def test_a_client_in_debt_is_told_when_to_come_back(taken: dict[str, int], code: str, after: float) -> None:
+    """And only that client."""
+    time = Time()
+    let = admission(time, byte_rate_per_client=1000, message_rate_per_client=10)
+    with let.publish("a") as meter:
+        meter.take(**taken)
+    with pytest.raises(TooMany) as caught, let.publish("a"):
+        pass
+    assert (caught.value.code, caught.value.retry_after) == (code, after)
+    with let.publish("b"):
+        pass
+    time.now = after
+    with let.publish("a"):
+        pass
+
+
+async def test_requests_of_one_client_share_its_rate() -> None:
+    """Ten at once are no faster than one."""
+    time = Time()
+    let = admission(time, byte_rate_per_client=1000)
+    with let.publish("a") as one, let.publish("a") as other:
+        one.take(size=1000)
+        other.take(size=1000)
+        await one.pay()
+        await other.pay()
+    assert time.slept == [1.0, 1.0]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from restate_pubsub.access.jwks import KeySet
 from restate_pubsub.access.tokens import Verifier
-from restate_pubsub.errors import Unauthorized, Unavailable
+from restate_pubsub.errors import KeysUnavailable, Unauthorized
 from support.tokens import ec_key, jwk, token
 
 
@@ -121,11 +122,23 @@ async def test_an_outage_locks_nobody_out_whose_key_is_known(host: Host, status:
 async def test_without_any_key_yet_the_answer_is_to_try_again(host: Host) -> None:
     """503 rather than 401: the token may be good. The host is not asked for each."""
     host.status = 503
-    verifier = Verifier(KeySet(host.url))
+    fetched: list[bool] = []
+    verifier = Verifier(KeySet(host.url, on_fetched=fetched.append))
     for _ in range(5):
-        with pytest.raises(Unavailable):
+        with pytest.raises(KeysUnavailable) as caught:
             await verifier.verify(token(ec_key(), "ES256", kid="a"))
+        assert (caught.value.status, caught.value.code) == (503, "token-keys-unavailable")
     assert host.asked == 1
+    assert fetched == [False]
+
+
+async def test_the_url_s_password_is_in_no_log(host: Host) -> None:
+    """Also while its host is away."""
+    host.status = 503
+    with capture_logs() as lines:
+        assert not await KeySet(host.url.replace("://", "://reader:hush@")).fetch()
+    assert "PUBSUB_JWKS_URL cannot be read" in str(lines)
+    assert "hush" not in str(lines)
 
 
 async def test_a_token_without_a_key_name_is_good_only_where_there_is_no_choice(host: Host) -> None:

@@ -35,7 +35,9 @@ def test_a_shared_secret_verifies_what_it_is_long_enough_for(length: int, expect
         (public_pem(rsa_key(1024)), [], "1024 bits; at least 2048"),
         (public_pem(ec_key(ec.SECP256K1())), [], "secp256k1 is not one of"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", [], "not a public key that can be used"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", [], "not a public key that can be used"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", [], "openssl x509"),
+        ("-----BEGIN PUBLIC KEY-----", [], "not a public key that can be used"),
+        ("AAAA\n-----END PUBLIC KEY-----", [], "not a public key that can be used"),
     ],
 )
 def test_a_key_that_is_weak_or_of_another_kind_is_refused(text: str, wanted: list[str], said: str) -> None:

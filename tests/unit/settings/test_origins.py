@@ -31,6 +31,25 @@ from restate_pubsub.settings.origins import Origins, check_origins
         ("http://localhost:*", "http://localhost", True, False),
         ("http://localhost:*", "http://localhost:evil", False, False),
         ("http://[::1]:3000", "http://[::1]:3000", True, True),
+        ("capacitor://localhost", "capacitor://localhost", True, True),
+        ("Capacitor://localhost", "capacitor://localhost", True, True),
+        ("capacitor://localhost", "capacitor://localhost.evil", False, False),
+        ("capacitor://localhost", "https://localhost", False, False),
+        ("ionic://localhost", "ionic://localhost", True, True),
+        ("tauri://localhost", "tauri://localhost", True, True),
+        ("app://obsidian.md", "app://obsidian.md", True, True),
+        (
+            "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+            "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+            True,
+            True,
+        ),
+        ("chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb", "chrome-extension://evil", False, False),
+        ("safari-web-extension://E4D6-01AF", "safari-web-extension://E4D6-01AF", True, True),
+        ("moz-extension://*", "moz-extension://2d1cb43b-9d3f-4b4f-8bd4-9b1d4c3e1b2a", True, False),
+        ("moz-extension://*", "moz-extension://", False, False),
+        ("moz-extension://*", "moz-extension://a/b", False, False),
+        ("moz-extension://*", "https://evil.example", False, False),
         ("*", "https://anything.example", True, False),
         ("*", "null", True, False),
         ("https://app.example.org", "null", False, False),
@@ -45,7 +64,27 @@ def test_an_origin_is_listed_or_fits_a_pattern(listed: str, origin: str, *, allo
 
 
 @pytest.mark.parametrize(
-    "text", ["app.example.org", "https://app.example.org/", "https://*", "https://a.*.org", "ftp://a", "null", "**"]
+    "text",
+    [
+        "app.example.org",
+        "https://app.example.org/",
+        "https://*",
+        "https://a.*.org",
+        "https://u:p@a.org",
+        "ftp://a",
+        "file://",
+        "file://localhost",
+        "wss://a.example",
+        "data://a",
+        "capacitor://",
+        "capacitor://localhost/",
+        "capacitor://*.localhost",
+        "capacitor:localhost",
+        "1a://b",
+        "null",
+        "**",
+        "",
+    ],
 )
 def test_what_can_never_be_an_origin_is_refused(text: str) -> None:
     """With what is allowed instead."""

@@ -6,6 +6,7 @@ added as a response starts: nothing is held back.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from restate_pubsub.settings.origins import Origins
 
 METHODS = "GET, HEAD, POST, PUT, DELETE"
-REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control"
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Cache-Control")
+"""What this service reads. Tracing and error reporting add their own to every request of a page (`traceparent`,
+`sentry-trace`): whatever a page of an allowed origin asks for is allowed, and passed over."""
+ASKED_BYTES, ASKED_HEADERS = 4096, 64
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 EXPOSED = "Retry-After, WWW-Authenticate, Allow"
 PREFLIGHT_SECONDS = 7200
 """How long a browser may remember a preflight; no browser keeps it longer."""
@@ -30,8 +35,11 @@ PREFLIGHT_SECONDS = 7200
 class Cors:
     """ASGI middleware for the paths below `path`."""
 
-    def __init__(self, app: ASGIApp, *, path: str, origins: Origins, on_refused: Callable[[str], None]) -> None:
-        """`on_refused` is told the code of a refused preflight."""
+    def __init__(self, app: ASGIApp, *, path: str, origins: Origins, on_refused: Callable[[str, bool], None]) -> None:
+        """`on_refused` is told of an origin that is not allowed, and whether its request was a preflight.
+
+        Other requests are answered all the same: it is the browser that keeps the answer from the page.
+        """
         self._app = app
         self._path = path + "/"
         self._origins = origins
@@ -46,8 +54,11 @@ class Cors:
         origin = headers.get("origin")
         allowed = origin is not None and self._origins.allow(origin)
         if scope["method"] == "OPTIONS" and origin is not None and "access-control-request-method" in headers:
-            await self._preflight(origin, allowed=allowed)(scope, receive, send)
+            asked = headers.get("access-control-request-headers", "")
+            await self._preflight(origin, asked, allowed=allowed)(scope, receive, send)
             return
+        if origin is not None and not allowed and _is_cross_site(origin, headers):
+            self._on_refused(origin, False)  # noqa: FBT003 - a callback's second argument
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -66,16 +77,34 @@ class Cors:
             headers["access-control-allow-credentials"] = "true"
         return headers
 
-    def _preflight(self, origin: str, *, allowed: bool) -> Response:
+    def _preflight(self, origin: str, asked: str, *, allowed: bool) -> Response:
         vary = {"vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
         if not allowed:
-            self._on_refused("origin-not-allowed")
+            self._on_refused(origin, True)  # noqa: FBT003
             return problem(403, "origin-not-allowed", f"{origin[:200]!r} is not in PUBSUB_CORS_ORIGINS", vary)
         headers = {
             **vary,
             **self._allowed(origin),
             "access-control-allow-methods": METHODS,
-            "access-control-allow-headers": REQUEST_HEADERS,
+            "access-control-allow-headers": ", ".join(_request_headers(asked)),
             "access-control-max-age": str(PREFLIGHT_SECONDS),
         }
         return Response(status_code=204, headers=headers)
+
+
+def _request_headers(asked: str) -> list[str]:
+    """Return the names of headers that a page may send: ours, and those that it asked for, as far as they are names."""
+    names = list(REQUEST_HEADERS)
+    if len(asked) <= ASKED_BYTES:
+        known = {name.lower() for name in names}
+        more = [name for name in (part.strip(" \t") for part in asked.split(",")) if _NAME.fullmatch(name)]
+        names += list(dict.fromkeys(name for name in more if name.lower() not in known))[:ASKED_HEADERS]
+    return names
+
+
+def _is_cross_site(origin: str, headers: Headers) -> bool:
+    """Whether a browser asks for a page of another origin, as far as it can be told."""
+    if (site := headers.get("sec-fetch-site")) is not None:
+        return site not in ("same-origin", "none")
+    own = headers.get("host", "").lower()
+    return origin.lower() not in (f"http://{own}", f"https://{own}")

@@ -19,13 +19,22 @@ PUBLIC = "restate_pubsub.public"
 """In a request's scope: it came in at the public address, so be brief about what is behind."""
 
 
-class PublicPort:
-    """ASGI middleware: at the public ports only the streams and the health of the process exist."""
+HEALTH = ("/health/live", "/health/ready")
 
-    def __init__(self, app: ASGIApp, *, public_ports: Collection[int], sse_path: str) -> None:
-        """A request is public by the local port of its connection, which no header can change."""
+
+class PublicPort:
+    """ASGI middleware: at the public ports only the streams and the health of the process exist.
+
+    At the metrics' port only the metrics and the health do: whoever scrapes is not who may invoke the object.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, public_ports: Collection[int], sse_path: str, metrics_port: int | None = None
+    ) -> None:
+        """A request belongs to the local port of its connection, which no header can change."""
         self._app = app
         self._ports = frozenset(public_ports)
+        self._metrics_port = metrics_port
         self._streams = sse_path + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,11 +47,14 @@ class PublicPort:
         if scope["type"] == "websocket":  # nothing here speaks it, least of all the mounted Restate endpoint
             await send({"type": "websocket.close", "code": 1000})
             return
-        if scope["type"] == "http" and (scope.get("server") or (None, None))[1] in self._ports:
-            path = scope["path"]
-            if not path.startswith(self._streams) and path not in ("/health/live", "/health/ready"):
+        if scope["type"] == "http":
+            port, path = (scope.get("server") or (None, None))[1], scope["path"]
+            public = port in self._ports
+            exists = path in HEALTH or (path.startswith(self._streams) if public else path == "/metrics")
+            if (public or (port is not None and port == self._metrics_port)) and not exists:
                 raise not_found(path)
-            scope[PUBLIC] = True
+            if public:
+                scope[PUBLIC] = True
         await self._app(scope, receive, send)
 
 

@@ -43,6 +43,34 @@ def test_the_first_port_is_public_if_there_is_another(ports: list[int], expected
 
 
 @pytest.mark.parametrize(
+    ("path", "at_metrics"),
+    [
+        ("/metrics", 200),
+        ("/health/live", 200),
+        ("/health/ready", 200),
+        ("/metrics/", 404),
+        ("/pubsub/t", 404),
+        ("/restate/discover", 404),
+        ("/restate/invoke/pubsub/publish", 404),
+        ("/console", 404),
+        ("/", 404),
+    ],
+)
+async def test_at_the_metrics_port_there_is_less(path: str, at_metrics: int) -> None:
+    """Whoever scrapes neither reads nor invokes."""
+    app = PublicPort(inner, public_ports={9080}, sse_path="/pubsub", metrics_port=9090)
+    assert at_metrics == await ask(app, path, 9090)
+    assert await ask(app, path, 9081) == 200
+
+
+async def test_without_a_metrics_port_none_is_one() -> None:
+    """Also behind a server that does not say at which port a request came in."""
+    app = PublicPort(inner, public_ports=(), sse_path="/pubsub")
+    assert await ask(app, "/restate/discover", 9080) == 200
+    assert await ask(app, "/restate/discover", None) == 200  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("path", "at_public"),
     [
         ("/pubsub/t", 200),

@@ -1,0 +1,65 @@
+"""One body that publishes: how long it may go on, how much it may bring, and how fast."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from restate_pubsub.errors import PubsubError, RequestTooLong, Unauthorized
+from restate_pubsub.settings.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from restate_pubsub.access.admission import Meter
+
+
+class Upload:
+    """The bounds of one request's body."""
+
+    def __init__(self, meter: Meter, *, max_bytes: int, max_age: float, expires: float | None) -> None:
+        """`expires` is when the token ends, in seconds since the epoch; None for never."""
+        self.meter = meter
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._expires = expires
+
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Let the block run until the token ends, or the request has gone on for as long as one may.
+
+        Raises:
+            Unauthorized, RequestTooLong: it did not come to its end before.
+
+        """
+        left = self._max_age if self._expires is None else min(self._max_age, self._expires - time.time())
+        try:
+            async with asyncio.timeout(left) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self._late(left) from None
+
+    def _late(self, left: float) -> PubsubError:
+        if left < self._max_age:
+            return Unauthorized("The token has expired while the request was under way", invalid=True)
+        return RequestTooLong.after(f"has gone on for {format_duration(self._max_age)}")
+
+    async def chunks(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, no faster than its client may send.
+
+        Raises:
+            RequestTooLong: there is more of it than one request may bring.
+
+        """
+        came = 0
+        async for chunk in body:
+            came += len(chunk)
+            if came > self._max_bytes:
+                what = f"has more than {format_size(self._max_bytes)}"
+                raise RequestTooLong.after(what)
+            self.meter.take(size=len(chunk))
+            await self.meter.pay()
+            yield chunk
