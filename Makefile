@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults debian-packages generate \
+.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults soak debian-packages generate \
   release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
@@ -38,6 +38,10 @@ test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, ch
 	$(BIN)/pytest
 
 PACKAGES ?= chromium faketime haproxy prometheus
+
+soak: $(VENV)/.done $(NODE_MODULES) ## Kill and stop at random, simulated and for real, for SECONDS=600 (SEED=…)
+	@tests/debian-packages require haproxy
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 debian-packages: ## Install the programs of Debian that the tests drive (as root; PACKAGES="…" for others)
 	@tests/debian-packages install $(PACKAGES)

@@ -187,7 +187,8 @@ async def test_no_bad_call_is_left_in_restate(restate: RestateServer, strict: Se
     await call(restate, "left", "publish", b"{", name="strict")
     left = await query(
         restate,
-        "select id, target, status from sys_invocation where target_service_name = 'strict' and status not in ('completed', 'scheduled')",
+        "select id, target, status from sys_invocation "
+        "where target_service_name = 'strict' and status not in ('completed', 'scheduled')",
     )
     assert [] == left
 
