@@ -143,7 +143,10 @@ async def test_the_clients_own_frames_are_those_of_the_service(door: Service, cl
     frames = b"".join([frame async for frame in client.sse(topic, 0)])
     async with stream(door.topic_url(topic)) as reader:
         await reader.to_end()
-    assert reader.raw.partition(b"\n\n")[2] == frames.partition(b"\n\n")[2]
+    comment, _, frames = frames.partition(b"\n")
+    assert b":" == comment
+    assert reader.raw.partition(b"id:")[2] == frames.removeprefix(b"id:")
+    assert frames.startswith(b"id: 1\n")
 
 
 async def test_an_idempotency_key_publishes_once(client: PubsubClient, topic: str) -> None:
@@ -211,7 +214,7 @@ async def post(url: str, body: Any, **headers: str) -> tuple[int, Any]:
 
 
 async def test_a_slow_pipe_is_read_while_it_is_written(door: Service, topic: str) -> None:
-    """`curl -T -` fed word by word: each word is on the stream before the next is written."""
+    """`curl -T -` fed word by word: each word is on the stream before the next; a blank line is no word."""
     curl = await asyncio.create_subprocess_exec(
         "curl", "-sS", "-T", "-", "-H", "content-type: application/x-ndjson", door.topic_url(topic),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -219,7 +222,7 @@ async def test_a_slow_pipe_is_read_while_it_is_written(door: Service, topic: str
     assert curl.stdin is not None
     async with stream(door.topic_url(topic)) as reader:
         for at in range(5):
-            curl.stdin.write(b'{"delta": %d}\n' % at)
+            curl.stdin.write(b'\n{"delta": %d}\n' % at)
             await curl.stdin.drain()
             assert Event(str(at + 1), "message", {"delta": at}) == await reader.next()
     curl.stdin.close()
