@@ -54,12 +54,13 @@ class Upload:
             RequestTooLong: there is more of it than one request may bring.
 
         """
-        came = 0
+        left = self._max_bytes
         async for chunk in body:
-            came += len(chunk)
-            if came > self._max_bytes:
+            fits = chunk[:left]
+            left -= len(fits)
+            self.meter.take(size=len(fits))
+            await self.meter.pay()
+            yield fits  # whole lines in it are published, wherever the network cut the body
+            if len(fits) < len(chunk):
                 what = f"has more than {format_size(self._max_bytes)}"
                 raise RequestTooLong.after(what)
-            self.meter.take(size=len(chunk))
-            await self.meter.pay()
-            yield chunk
