@@ -47,7 +47,7 @@ async def test_the_bytes_of_a_whole_topic(restate: RestateServer, service: Servi
     async with stream(service.topic_url(topic)) as reader:
         await reader.to_end()
         headers = reader.response.headers
-    retry = re.match(rb": open\nretry: (\d+)\n\n", reader.raw)
+    retry = re.match(rb": open\nretry: (\d+)\n", reader.raw)
     assert retry is not None
     assert 2000 <= int(retry[1]) <= 4000
     body = reader.raw[retry.end() :]
@@ -58,7 +58,7 @@ async def test_the_bytes_of_a_whole_topic(restate: RestateServer, service: Servi
         b'id: 3\nevent: end\ndata: {"nextOffset":3}\n\n'
     ) == body
     assert "text/event-stream; charset=utf-8" == headers["content-type"]
-    assert "no-store" in headers["cache-control"]
+    assert "no-store, no-transform" == headers["cache-control"]
     assert "no" == headers["x-accel-buffering"]
     assert "content-encoding" not in headers
 
@@ -125,7 +125,40 @@ async def test_heartbeats(service: Service, topic: str) -> None:
         with pytest.raises(TimeoutError):
             await reader.next(3.6)
         assert time.monotonic() - start > 3.5
-    assert 3 <= reader.raw.count(b": \n\n") <= 4
+    opening, *beats = reader.raw.splitlines(keepends=True)[1:]
+    assert opening.startswith(b"retry: ")
+    assert 3 <= len(beats) <= 4
+    assert {b":\n"} == set(beats)
+
+
+async def test_heartbeats_that_a_page_can_see(restate: RestateServer, service: Service, topic: str) -> None:
+    """The first at once, all without an id; whoever asks for `latest` gets the place with the first."""
+    await append(restate, topic, "a")
+    async with stream(service.topic_url(topic, "heartbeat=event&offset=latest")) as reader:
+        assert [Event("1", "heartbeat", {"seconds": 1})] * 3 == await reader.take(3)
+        await append(restate, topic, "b")
+        while (event := await reader.next()).event == "heartbeat":
+            continue
+        assert Event("2", "message", "b") == event
+    block = b'event: heartbeat\ndata: {"seconds":1}\n\n'
+    assert re.fullmatch(
+        rb': open\nretry: \d+\nid: 1\n(%b)+id: 2\ndata: "b"\n\n' % re.escape(block), reader.raw
+    ), reader.raw
+    status, problem, _ = await get(service.topic_url(topic, "heartbeat=loud"))
+    assert (400, "heartbeat 'loud' is neither comment nor event") == (status, problem["detail"])
+
+
+@pytest.mark.parametrize("offset", ["latest", "-3"])
+async def test_where_a_stream_begins_comes_with_its_opening(
+    restate: RestateServer, service: Service, topic: str, offset: str
+) -> None:
+    """In one piece: whoever sees the stream open can go on from there."""
+    await append(restate, topic, "a")
+    async with stream(service.topic_url(topic, f"offset={offset}")) as reader:
+        await asyncio.wait_for(reader.response.content.readline(), 10)
+        rest = reader.response.content.read_nowait()
+    place = 1 if offset == "latest" else 0
+    assert re.match(rb"retry: \d+\nid: %d\n\n" % place, rest), rest
 
 
 async def test_a_resumed_stream_misses_and_repeats_nothing(
@@ -241,7 +274,8 @@ async def test_head_answers_and_ends(restate: RestateServer, service: Service, t
     async with aiohttp.ClientSession() as session:
         async with session.head(service.topic_url(topic)) as answer:
             assert 200 == answer.status
-            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert "text/event-stream; charset=utf-8" == answer.headers["content-type"]
+            assert "no-store, no-transform" == answer.headers["cache-control"]
         await service.has_streams(0, 5)
         async with session.get(f"{service.url}/health/live") as answer:
             assert 200 == answer.status
@@ -337,7 +371,7 @@ async def test_a_stream_opens_before_restate_and_the_object_are_there(tmp_path: 
             with pytest.raises(TimeoutError):
                 await reader.next(1.0)
             assert reader.raw.startswith(b": open\nretry: ")
-            assert reader.raw.count(b": \n\n") >= 3
+            assert reader.raw.count(b"\n:") >= 3
             status, ready, _ = await get(f"{service.url}/health/ready")
             assert 503 == status
             assert "cannot be reached" in ready["reason"]

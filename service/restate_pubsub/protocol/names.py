@@ -22,7 +22,9 @@ EVENT_NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_EVENT_LENGTH}}}")
 
 RESTART_EVENT = "restart"
 
-RESERVED_EVENTS = frozenset({"reset", "end", RESTART_EVENT, "error", "open"})
+HEARTBEAT_EVENT = "heartbeat"
+
+RESERVED_EVENTS = frozenset({"reset", "end", RESTART_EVENT, HEARTBEAT_EVENT, "error", "open"})
 """Names that streams use themselves, and the two that `EventSource` fires on its own account."""
 
 

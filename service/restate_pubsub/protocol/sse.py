@@ -2,13 +2,23 @@
 
 The format is WHATWG HTML's, section 9.2.6. Every line ends in one LF. A frame's `id` is the offset of the *next*
 message, so `Last-Event-ID` is where a reader goes on.
+
+A blank line ends a block, and several widely used parsers hand an empty message to their caller for a block without
+data. So comments and `retry:` have no blank line of their own: they stand before whatever block comes next.
 """
 
 from __future__ import annotations
 
 from restate_pubsub.protocol.messages import Message
+from restate_pubsub.protocol.names import HEARTBEAT_EVENT
 
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
+"""A comment, which no reader sees as an event."""
+
+
+def heartbeat_event(seconds: float) -> bytes:
+    """Encode a heartbeat that a page can see, and how many seconds later the next one comes. It has no `id`."""
+    return b'event: %b\ndata: {"seconds":%g}\n\n' % (HEARTBEAT_EVENT.encode(), seconds)
 
 
 def message_frame(offset: int, message: Message) -> bytes:
@@ -22,15 +32,16 @@ def message_frame(offset: int, message: Message) -> bytes:
 
 
 def opening(retry_ms: int) -> bytes:
-    """Encode what a stream says first: a comment that gets proxies going, and when to reconnect."""
-    return b": open\nretry: %d\n\n" % retry_ms
+    """Encode what a stream says first: a comment that gets proxies going, and when to reconnect (milliseconds)."""
+    return b": open\nretry: %d\n" % retry_ms
 
 
 def place_frame(offset: int) -> bytes:
     """Encode where a stream begins, for a reader that did not say: an id, and no event.
 
     `EventSource` remembers it, so that one that loses its connection before the first message comes back to this
-    place, and not to what is the latest then.
+    place, and not to what is the latest then. It remembers an id only once a blank line has come, so this is the one
+    block that stands alone without data.
     """
     return b"id: %d\n\n" % offset
 

@@ -79,3 +79,12 @@ def flag_of(request: Request, name: str) -> bool:
         msg = f"{name} {text[:80]!r} is neither true nor false"
         raise InvalidRequest(msg)
     return text in ("true", "1")
+
+
+def choice_of(request: Request, name: str, choices: tuple[str, str]) -> str:
+    """Return a query parameter that is one of two words; the first where it is missing or empty."""
+    text = request.query_params.get(name) or choices[0]
+    if text not in choices:
+        msg = f"{name} {text[:80]!r} is neither {choices[0]} nor {choices[1]}"
+        raise InvalidRequest(msg)
+    return text

@@ -12,14 +12,28 @@ import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from restate_pubsub.protocol.sse import opening
+from restate_pubsub.protocol.sse import HEARTBEAT, heartbeat_event, opening
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from restate_pubsub.fanout.hub import Reader
 
-_BEAT = ServerSentEvent(comment="", sep="\n")
+HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
+"""What every stream carries. `no-transform` keeps proxies that compress from holding events back; nginx, which may
+buffer, wants to be told by a header of its own."""
+MEDIA_TYPE = "text/event-stream"
+
+
+class _Encoded(ServerSentEvent):
+    """A heartbeat as it goes over the wire: sse-starlette would end a comment with a blank line."""
+
+    def __init__(self, wire: bytes) -> None:
+        super().__init__()
+        self._wire = wire
+
+    def encode(self) -> bytes:
+        return self._wire
 
 
 class StreamResponse(EventSourceResponse):
@@ -31,6 +45,7 @@ class StreamResponse(EventSourceResponse):
         *,
         retry: float,
         heartbeat: float,
+        visible_heartbeats: bool = False,
         send_timeout: float,
         on_slow: Callable[[], None],
         lasts: float | None = None,
@@ -38,17 +53,21 @@ class StreamResponse(EventSourceResponse):
     ) -> None:
         """Times are in seconds; the stream ends after `lasts`, if given.
 
-        `on_slow` is told of a reader that was cut off; `ends` is closed at the end, whichever it is.
+        Heartbeats are comments, or events if they are to be visible; the first of those comes at once. `on_slow` is
+        told of a reader that was cut off; `ends` is closed at the end, whichever it is.
         """
         self._reader = reader
         self._patience = send_timeout
         self._on_slow = on_slow
         self._lasts = lasts
         self._ends = ends
+        event = heartbeat_event(heartbeat) if visible_heartbeats else b""
+        beat = _Encoded(event or HEARTBEAT)
         super().__init__(
-            _frames(_opening(retry), reader),
+            _frames(_opening(retry), event, reader),
+            headers=HEADERS,
             ping=heartbeat,
-            ping_message_factory=lambda: _BEAT,
+            ping_message_factory=lambda: beat,
             sep="\n",
         )
 
@@ -143,7 +162,7 @@ async def _then_cancel(part: Callable[[Any], Awaitable[None]], channel: Any, sco
 
 def come_back(retry: float) -> Response:
     """Return a stream that ends at once: a browser comes back after `retry`, where it would give up on any error."""
-    return Response(_opening(retry), headers={"cache-control": "no-store"}, media_type="text/event-stream")
+    return Response(_opening(retry), headers=HEADERS, media_type=MEDIA_TYPE)
 
 
 def _opening(retry: float) -> bytes:
@@ -151,7 +170,24 @@ def _opening(retry: float) -> bytes:
     return opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311 - spreads load
 
 
-async def _frames(first: bytes, reader: Reader) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in reader.chunks():
+async def _frames(first: bytes, beat: bytes, reader: Reader) -> AsyncIterator[bytes]:
+    """Yield the opening, in one write with what the reader has without waiting, and then what comes.
+
+    `beat` is a visible heartbeat, or nothing. It follows the opening, or carries the id of where the stream begins.
+    """
+    chunks = reader.chunks()
+    waiting = asyncio.ensure_future(anext(chunks, b""))
+    try:
+        await asyncio.sleep(0)  # one turn is enough for a reader that need not wait
+        if not waiting.done():
+            yield first + beat
+            first = b""
+        chunk = await waiting
+    finally:
+        waiting.cancel()
+    if chunk and reader.start.kind != "offset":  # it is an id that stands alone
+        yield first + (chunk.removesuffix(b"\n") + beat if beat else chunk)
+    elif first or chunk:
+        yield first + (beat if first else b"") + chunk
+    async for chunk in chunks:
         yield chunk

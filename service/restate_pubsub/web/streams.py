@@ -16,17 +16,20 @@ from restate_pubsub.errors import OffsetGone, Unavailable
 from restate_pubsub.fanout.hub import Hub, Reader, Start
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.errors import WithMembers
-from restate_pubsub.web.requests import flag_of, start_of
-from restate_pubsub.web.stream_response import StreamResponse, come_back
+from restate_pubsub.web.requests import choice_of, flag_of, start_of
+from restate_pubsub.web.stream_response import HEADERS, MEDIA_TYPE, StreamResponse, come_back
 
 if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
     from restate_pubsub.telemetry.metrics import Metrics
     from restate_pubsub.web.health import Health
 
-HEAD_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store"}
 PATIENCE = 0.25
-"""Seconds that a reader which comes back waits for its status: 204 must be decided before the first byte."""
+"""Seconds that a reader waits for what must be known before the first byte.
+
+One that comes back may get a 204. One that asks for `latest` is told where that is together with the opening: whoever
+sees that the stream is open may count on what is published from then on.
+"""
 STRICT_PATIENCE = 10.0
 """`?strict=true` asks for a status, so it waits for one."""
 AGE_SPREAD = 0.25
@@ -66,13 +69,14 @@ class Streams:
             topic, expires = await self._callers.permitted(request, "subscribe")
             start = start_of(request)
             strict = flag_of(request, "strict")
+            visible_heartbeats = choice_of(request, "heartbeat", ("comment", "event")) == "event"
             if self._health.draining:
                 if "text/event-stream" in request.headers.get("accept", ""):
                     return come_back(settings.retry)
                 msg = "This process is about to stop: connect again"
                 raise Unavailable(msg, public=msg)
             if request.method == "HEAD":
-                return Response(headers=HEAD_HEADERS)
+                return Response(headers=HEADERS, media_type=MEDIA_TYPE)
             await place.enter_async_context(self._admission.stream(self._callers.client(request), topic))
             reader = self._hub.open(topic, start)
             place.callback(reader.close)
@@ -83,6 +87,7 @@ class Streams:
                 reader,
                 retry=settings.retry,
                 heartbeat=settings.heartbeat,
+                visible_heartbeats=visible_heartbeats,
                 send_timeout=settings.send_timeout,
                 on_slow=self._metrics.slow_reader,
                 lasts=_lasts(settings.stream_max_age, expires),
@@ -97,7 +102,7 @@ async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
         PubsubError: the reader is strict, and what it asks for is gone or not known.
 
     """
-    if strict or start.resumes:
+    if strict or start.resumes or start.kind != "offset":
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reader.place(), STRICT_PATIENCE if strict else PATIENCE)
     if strict and not reader.placed:

@@ -18,11 +18,13 @@ from restate_pubsub.protocol.messages import Message
         (frames.message_frame(9, Message(b"1", "tool")), b"id: 10\nevent: tool\ndata: 1\n\n"),
         (frames.message_frame(0, Message(b"{\r\n1}")), b"id: 1\ndata: {  1}\n\n"),
         (frames.message_frame(0, Message(b"")), b"id: 1\ndata: null\n\n"),
-        (frames.opening(2500), b": open\nretry: 2500\n\n"),
+        (frames.opening(2500), b": open\nretry: 2500\n"),
         (frames.place_frame(7), b"id: 7\n\n"),
         (frames.end_frame(7), b'id: 7\nevent: end\ndata: {"nextOffset":7}\n\n'),
         (frames.reset_frame(0, 5, 9, 5), b'id: 5\nevent: reset\ndata: {"requested":0,"head":5,"tail":9}\n\n'),
-        (frames.HEARTBEAT, b":\n\n"),
+        (frames.HEARTBEAT, b":\n"),
+        (frames.heartbeat_event(15.0), b'event: heartbeat\ndata: {"seconds":15}\n\n'),
+        (frames.heartbeat_event(0.25), b'event: heartbeat\ndata: {"seconds":0.25}\n\n'),
     ],
 )
 def test_frames_are_exactly_these_bytes(frame: bytes, expected: bytes) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from restate_pubsub.web.stream_response import StreamResponse
+import pytest
+
+from restate_pubsub.fanout.hub import Start
+from restate_pubsub.protocol.messages import Message as Published
+from restate_pubsub.protocol.sse import message_frame, place_frame
+from restate_pubsub.web.stream_response import StreamResponse, come_back
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -17,7 +23,8 @@ PATIENCE = 0.2
 class Reader:
     """A reader of the hub, as the response knows it: chunks, until it is stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start | None = None) -> None:
+        self.start = start or Start()
         self.chunk: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.closed = False
 
@@ -59,12 +66,18 @@ class Client:
 class Case:
     """A response under way."""
 
-    def __init__(self, *, heartbeat: float = 60.0) -> None:
-        self.reader, self.client, self.slow = Reader(), Client(), 0
+    def __init__(
+        self, *chunks: bytes, start: Start | None = None, heartbeat: float = 60.0, visible_heartbeats: bool = False
+    ) -> None:
+        """`chunks` are what the reader has at once."""
+        self.reader, self.client, self.slow = Reader(start), Client(), 0
+        for chunk in chunks:
+            self.reader.chunk.put_nowait(chunk)
         response = StreamResponse(
             self.reader,  # type: ignore[arg-type]
             retry=1.0,
             heartbeat=heartbeat,
+            visible_heartbeats=visible_heartbeats,
             send_timeout=PATIENCE,
             on_slow=self._was_slow,
         )
@@ -103,6 +116,8 @@ async def test_a_client_that_is_slow_but_takes_something_stays() -> None:
     case = Case()
     began = asyncio.get_running_loop().time()
     case.client.take(2)
+    await case.took()
+    await case.took()
     sent = 0
     while asyncio.get_running_loop().time() - began < 3 * PATIENCE:
         case.reader.chunk.put_nowait(b"data: %d\n\n" % sent)
@@ -113,7 +128,7 @@ async def test_a_client_that_is_slow_but_takes_something_stays() -> None:
     case.client.take(1)
     await case.over()
     assert 0 == case.slow
-    assert sent + 3 == case.client.took.qsize()
+    assert sent + 1 == case.client.took.qsize()
 
 
 async def test_a_stream_in_which_nothing_is_sent_is_not_slow() -> None:
@@ -139,3 +154,77 @@ async def test_a_client_that_leaves_ends_the_stream() -> None:
         case.client.leave()
         await case.over()
         assert 0 == case.slow
+
+
+OPENING = rb": open\nretry: (1\d\d\d|2000)\n"
+MESSAGE = message_frame(4, Published(b"1"))
+BEAT = b'event: heartbeat\ndata: {"seconds":60}\n\n'
+LATEST = Start("latest")
+
+
+async def written(case: Case) -> bytes:
+    """Return what is sent first after the head, all in one write, and end the stream."""
+    case.client.take(10)
+    await case.took()
+    first = await case.took()
+    case.reader.stop()
+    await case.over()
+    found = re.match(OPENING, first)
+    assert found
+    return first[found.end() :]
+
+
+@pytest.mark.parametrize(
+    ("start", "visible", "chunks", "then"),
+    [
+        (None, False, [], b""),
+        (None, False, [MESSAGE], MESSAGE),
+        (None, True, [], BEAT),
+        (None, True, [MESSAGE], BEAT + MESSAGE),
+        (LATEST, False, [], b""),
+        (LATEST, False, [place_frame(4)], b"id: 4\n\n"),
+        (LATEST, True, [], BEAT),
+        (LATEST, True, [place_frame(4)], b"id: 4\n" + BEAT),
+    ],
+)
+async def test_the_opening_goes_out_with_what_there_is(
+    start: Start | None, *, visible: bool, chunks: list[bytes], then: bytes
+) -> None:
+    """In one write, so that no connection breaks between them; and at once, where there is nothing yet."""
+    assert then == await written(Case(*chunks, start=start, visible_heartbeats=visible))
+
+
+@pytest.mark.parametrize(("visible", "place"), [(False, b"id: 4\n\n"), (True, b"id: 4\n" + BEAT)])
+async def test_where_the_stream_begins_may_come_later(*, visible: bool, place: bytes) -> None:
+    """Restate was slow to say."""
+    case = Case(start=LATEST, visible_heartbeats=visible)
+    case.client.take(10)
+    await case.took()
+    await case.took()
+    case.reader.chunk.put_nowait(place_frame(4))
+    assert place == await case.took()
+    case.reader.chunk.put_nowait(MESSAGE)
+    assert MESSAGE == await case.took()
+    case.reader.stop()
+    await case.over()
+
+
+@pytest.mark.parametrize(
+    ("visible", "beat"), [(False, b":\n"), (True, b'event: heartbeat\ndata: {"seconds":0.01}\n\n')]
+)
+async def test_heartbeats(*, visible: bool, beat: bytes) -> None:
+    """A comment without a blank line, or an event without an id."""
+    case = Case(heartbeat=0.01, visible_heartbeats=visible)
+    case.client.take(100)
+    await case.took()
+    await case.took()
+    assert [beat, beat] == [await case.took(), await case.took()]
+    case.reader.stop()
+    await case.over()
+
+
+async def test_a_stream_that_ends_at_once_says_when_to_come_back() -> None:
+    """And nothing that a parser could take for a message."""
+    answer = come_back(1.0)
+    assert re.fullmatch(OPENING, bytes(answer.body))
+    assert "no-store, no-transform" == answer.headers["cache-control"]
