@@ -141,9 +141,9 @@ async def test_heartbeats_that_a_page_can_see(restate: RestateServer, service: S
             continue
         assert Event("2", "message", "b") == event
     block = b'event: heartbeat\ndata: {"seconds":1}\n\n'
-    assert re.fullmatch(
-        rb': open\nretry: \d+\nid: 1\n(%b)+id: 2\ndata: "b"\n\n' % re.escape(block), reader.raw
-    ), reader.raw
+    assert re.fullmatch(rb': open\nretry: \d+\nid: 1\n(%b)+id: 2\ndata: "b"\n\n' % re.escape(block), reader.raw), (
+        reader.raw
+    )
     status, problem, _ = await get(service.topic_url(topic, "heartbeat=loud"))
     assert (400, "heartbeat 'loud' is neither comment nor event") == (status, problem["detail"])
 

@@ -143,7 +143,10 @@ async def test_the_clients_own_frames_are_those_of_the_service(door: Service, cl
     frames = b"".join([frame async for frame in client.sse(topic, 0)])
     async with stream(door.topic_url(topic)) as reader:
         await reader.to_end()
-    assert reader.raw.partition(b"\n\n")[2] == frames.partition(b"\n\n")[2]
+    comment, _, frames = frames.partition(b"\n")
+    assert b":" == comment
+    assert reader.raw.partition(b"id:")[2] == frames.removeprefix(b"id:")
+    assert frames.startswith(b"id: 1\n")
 
 
 async def test_an_idempotency_key_publishes_once(client: PubsubClient, topic: str) -> None:
