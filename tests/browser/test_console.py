@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Proxy
@@ -162,6 +163,41 @@ async def test_latest_loses_nothing_to_a_restart_before_the_first_message(
         proxy.cut()
         await publish(restate, topic, "meanwhile")
         assert await rows(page, 1) == [["2", "", '"meanwhile"']]
+
+
+@pytest.mark.usefixtures("service")  # it runs the object
+async def test_latest_is_live_once_it_is_known_where_that_is(page: Page, restate: RestateServer, topic: str) -> None:
+    """Restate is slow to say. What is published after "Live" is not lost, wherever the connection breaks."""
+    await publish(restate, topic, "before")
+    async with contextlib.AsyncExitStack() as stack:
+        ingress = await stack.enter_async_context(Proxy(int(restate.ingress_url.rpartition(":")[2])))
+        settings = {"PUBSUB_CONSOLE": "true", "PUBSUB_RETRY": "300ms", "RESTATE_INGRESS_URL": ingress.url}
+        other = await Service(restate, **settings).start(register=False)
+        stack.push_async_callback(other.stop)
+        front = await stack.enter_async_context(Proxy(other.port))
+        ingress.stall()
+        await follow(page, front.url, topic, "latest")
+        await expect(page.locator("#stream")).to_contain_text("Waiting to hear where latest is")
+        ingress.flow()
+        await expect(page.locator("#stream")).to_contain_text("Live")
+        front.cut()
+        await publish(restate, topic, "meanwhile")
+        assert await rows(page, 1) == [["2", "", '"meanwhile"']]
+
+
+async def test_a_tidy_end_of_the_response_is_a_cut(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """Proxies make a whole response of a broken one: only `end` ends a topic."""
+    await publish(restate, topic, 1, 2)
+
+    async def ends(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=": open\nretry: 100\nid: 1\ndata: 1\n\n")
+
+    await page.route("**/pubsub/**", ends, times=1)
+    await follow(page, service.url, topic)
+    assert await rows(page, 2) == [["1", "", "1"], ["2", "", "2"]]
+    await expect(page.locator("#stream")).to_contain_text("Live")
 
 
 async def test_a_connection_that_fell_silent_is_left(

@@ -184,7 +184,7 @@ async function follow(topic, offset) {
   $("rows").replaceChildren();
   $("stop").disabled = false;
   location.hash = new URLSearchParams({ topic, offset });
-  let last = null; // the id of the last event: where to go on
+  let last = null; // the last id: where to go on
   let wait = 2000;
   let why = "";
   for (let attempt = 0; !mine.signal.aborted; attempt += 1) {
@@ -210,16 +210,23 @@ async function follow(topic, offset) {
         }
         throw new Error(problem.detail ?? `${response.status} ${response.statusText}`);
       }
-      status("stream", "good", "Live");
+      // Until the stream has said where `latest` or the last K is, a cut would lose what is published meanwhile.
+      const live = () => status("stream", "good", "Live");
+      if (last === null && /^(latest|-)/.test(offset)) status("stream", "waiting", `Waiting to hear where ${offset} is`);
+      else live();
       why = "";
       for await (const event of parsed(response.body, alive)) {
         if (mine.signal.aborted) return;
         if (event.retry) wait = event.retry;
-        if (event.id) last = event.id;
+        if (event.id) {
+          if (last === null) live();
+          last = event.id;
+        }
         if (event.data === undefined) continue;
         add(event);
         if (event.event === "end") return finish(mine, "idle", "The topic is closed, and everything was read");
       }
+      why = ": the response ended"; // without `end`: a proxy makes a whole response of a broken one
     } catch (error) {
       why = error instanceof TypeError ? "" : `: ${error.message}`; // a TypeError is the browser's own "failed to fetch"
     } finally {
