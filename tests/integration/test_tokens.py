@@ -214,7 +214,7 @@ async def post(url: str, body: Any, **headers: str) -> tuple[int, Any]:
 
 
 async def test_a_slow_pipe_is_read_while_it_is_written(door: Service, topic: str) -> None:
-    """`curl -T -` fed word by word: each word is on the stream before the next is written."""
+    """`curl -T -` fed word by word: each word is on the stream before the next; a blank line is no word."""
     curl = await asyncio.create_subprocess_exec(
         "curl", "-sS", "-T", "-", "-H", "content-type: application/x-ndjson", door.topic_url(topic),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -222,7 +222,7 @@ async def test_a_slow_pipe_is_read_while_it_is_written(door: Service, topic: str
     assert curl.stdin is not None
     async with stream(door.topic_url(topic)) as reader:
         for at in range(5):
-            curl.stdin.write(b'{"delta": %d}\n' % at)
+            curl.stdin.write(b'\n{"delta": %d}\n' % at)
             await curl.stdin.drain()
             assert Event(str(at + 1), "message", {"delta": at}) == await reader.next()
     curl.stdin.close()
