@@ -186,7 +186,7 @@ async def test_a_refusal_is_final_and_said(page: Page, demo: Demo) -> None:
     await page.route("**/pubsub/**", refuse)
     await page.goto(demo.url)
     await expect(page.locator("#connection")).to_have_text("Refused: The token ended.")
-    assert len(asked) == 2  # the stream, and the question why
+    assert len(asked) == 1
 
 
 async def test_a_prompt_that_arrives_twice_is_answered_once(page: Page, demo: Demo) -> None:

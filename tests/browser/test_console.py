@@ -172,7 +172,7 @@ async def test_latest_is_live_once_it_is_known_where_that_is(page: Page, restate
     async with contextlib.AsyncExitStack() as stack:
         ingress = await stack.enter_async_context(Proxy(int(restate.ingress_url.rpartition(":")[2])))
         settings = {"PUBSUB_CONSOLE": "true", "PUBSUB_RETRY": "300ms", "RESTATE_INGRESS_URL": ingress.url}
-        other = await Service(restate, **settings).start(register=False)
+        other = await Service(restate, env=settings).start(register=False)
         stack.push_async_callback(other.stop)
         front = await stack.enter_async_context(Proxy(other.port))
         ingress.stall()
