@@ -34,7 +34,7 @@ export function follow(url, on, { lastEventId = "", silence = 40_000, ...options
     connection = new AbortController();
     alive();
     const answer = await fetch(at, { ...options, signal: connection.signal });
-    if (answer.status === 204) return event("end", { nextOffset: Number(lastEventId) }); // it was read to its end before
+    if (answer.status === 204) return event("end", { nextOffset: Number(lastEventId) }); // read to its end before
     if ([401, 403, 410].includes(answer.status)) {
       const problem = await answer.json().catch(() => ({ status: answer.status }));
       clearTimeout(timer);
@@ -46,7 +46,8 @@ export function follow(url, on, { lastEventId = "", silence = 40_000, ...options
     let live = false, rest = "", name = "message", data = [], id = lastEventId;
     for (;;) {
       // A stream from `latest` or the last few can be gone on with once it has said where that is.
-      if (!live && (lastEventId || !/^(latest|-)/.test(at.searchParams.get("offset")))) tell("connection", (live = true));
+      const placed = lastEventId || !/^(latest|-)/.test(at.searchParams.get("offset"));
+      if (placed && !live) tell("connection", (live = true));
       const { done, value } = await reader.read();
       if (done) return; // without `end`: some proxies make a whole response of a broken one
       alive();
