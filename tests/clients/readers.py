@@ -19,9 +19,8 @@ from aiohttp_sse_client2.client import EventSource
 from httpx_sse import SSEError, aconnect_sse
 from playwright.async_api import Page
 
-
-from support.waiting import PATIENCE, until
 from support.node import NODE
+from support.waiting import PATIENCE, until
 
 FOLDER = Path(__file__).parent
 FILES = {"/npm": FOLDER / "node_modules", "/readers": FOLDER}

@@ -11,9 +11,9 @@ import pytest
 from clients.readers import FOLDER
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, call, free_port, listens, publish, stream
-from support.waiting import until
 from support.node import NODE
 from support.origin import Origin
+from support.waiting import until
 
 every_kind = pytest.mark.parametrize("kind", ["express", "webpack-dev-server"])
 

@@ -15,8 +15,8 @@ from playwright.async_api import Page
 from clients.readers import BROWSER, FILES, NODE_PACKAGES, PAGE, PYTHON, reading
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, call, publish
-from support.waiting import until
 from support.origin import Origin
+from support.waiting import until
 
 EVERY = (*BROWSER, *NODE_PACKAGES, *PYTHON)
 every_reader = pytest.mark.parametrize("name", EVERY)
