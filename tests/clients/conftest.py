@@ -9,7 +9,7 @@ import pytest
 from clients.readers import FILES, PAGE
 from restate_pubsub.commands.local_restate import RestateServer
 from support.chromium import browser, page
-from support.harness import Service, restate_server, topic_name
+from support.harness import Service, running_restate, topic_name
 from support.origin import Origin
 
 __all__ = ["browser", "page"]
@@ -18,10 +18,8 @@ __all__ = ["browser", "page"]
 @pytest.fixture(scope="session")
 async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
     """Return a running Restate server."""
-    server = restate_server(tmp_path_factory.mktemp("restate"))
-    await server.start()
-    yield server
-    await server.stop()
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
