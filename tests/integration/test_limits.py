@@ -170,6 +170,7 @@ async def test_a_frozen_reader_is_cut_and_counted_and_costs_others_nothing(
                 lags.append(loop.time() - began)
             await strict.has_streams(1, 10)
             assert await strict.metric("restate_pubsub_slow_readers_total") == 1
+            assert 1 == strict.log.count("a reader took nothing and was cut off")
             assert sorted(lags)[len(lags) // 2] < 0.5
     finally:
         frozen.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Self
@@ -107,7 +109,9 @@ class Http2Client:
                 await self._changed.wait()
 
     def vanish(self) -> None:
-        """Be gone, as a process that is killed."""
+        """Be gone, as a process that is killed: with a reset."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
 
     async def _read(self) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
     from restate_pubsub.telemetry.metrics import Metrics
     from restate_pubsub.web.health import Health
+
+log = structlog.stdlib.get_logger(__name__)
 
 PATIENCE = 0.25
 """Seconds that a reader waits for what must be known before the first byte.
@@ -77,7 +81,8 @@ class Streams:
                 raise Unavailable(msg, public=msg)
             if request.method == "HEAD":
                 return Response(headers=HEADERS, media_type=MEDIA_TYPE)
-            await place.enter_async_context(self._admission.stream(self._callers.client(request), topic))
+            client = self._callers.client(request)
+            await place.enter_async_context(self._admission.stream(client, topic))
             reader = self._hub.open(topic, start)
             place.callback(reader.close)
             if await _finished(reader, start, strict=strict):
@@ -89,10 +94,14 @@ class Streams:
                 heartbeat=settings.heartbeat,
                 visible_heartbeats=visible_heartbeats,
                 send_timeout=settings.send_timeout,
-                on_slow=self._metrics.slow_reader,
+                on_slow=partial(self._slow, client),
                 lasts=_lasts(settings.stream_max_age, expires),
                 ends=place.pop_all(),
             )
+
+    def _slow(self, client: str) -> None:
+        log.info("a reader took nothing and was cut off", client=client, seconds=self._settings.send_timeout)
+        self._metrics.slow_reader()
 
 
 async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
