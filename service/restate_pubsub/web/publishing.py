@@ -15,11 +15,20 @@ from starlette.responses import JSONResponse, Response
 
 from restate_pubsub.client.pubsub_client import MAX_KEY_LENGTH
 from restate_pubsub.client.token_stream import TokenStream
-from restate_pubsub.errors import InvalidRequest, KeyReused, PubsubError, StreamFailed, TooLarge, UnsupportedType
+from restate_pubsub.errors import (
+    InvalidRequest,
+    KeyReused,
+    PubsubError,
+    StreamFailed,
+    TooLarge,
+    UnsupportedType,
+    WrongAddress,
+)
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
+from restate_pubsub.protocol.names import CLIENT_HEADER
 from restate_pubsub.web.requests import flag_of
 
 if TYPE_CHECKING:
@@ -58,6 +67,7 @@ class Door:
             PubsubError: refused; LineFailed or StreamFailed where a part of it was published.
 
         """
+        _refuse_calls(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         close = flag_of(request, "close")
         key = request.headers.get("idempotency-key")
@@ -113,6 +123,16 @@ class Door:
         if broken is not None:
             raise LineFailed(broken[0], stream, broken[1])
         return JSONResponse({"offset": stream.offset, "nextOffset": stream.next_offset, "count": stream.acknowledged})
+
+
+def _refuse_calls(request: Request) -> None:
+    """Refuse a client that takes this service for Restate's ingress: its calls would become messages of odd topics."""
+    if CLIENT_HEADER in request.headers:
+        msg = (
+            "This is the restate-pubsub service, not Restate's ingress: give the client the ingress's URL, such as "
+            "http://localhost:8080"
+        )
+        raise WrongAddress(msg)
 
 
 async def _lines(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
