@@ -9,6 +9,7 @@ import contextlib
 import io
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -49,6 +50,10 @@ def _socket(info: tuple[Any, ...]) -> socket.socket:
     return sock
 
 
+def _session(headers: dict[str, str]) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket), headers=headers)
+
+
 class Ingress:
     """Restate's ingress as seen by one object name. Close it when done, or use it as a context manager.
 
@@ -67,12 +72,8 @@ class Ingress:
         self.name = name
         self.clock = ClockOffset()
         self._proxy = proxy_for(self.url)
-        self._headers = {CLIENT_HEADER: "1"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._sessions = Sessions(self._session)
-
-    def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket)
-        return aiohttp.ClientSession(connector=connector, headers=self._headers)
+        headers = {CLIENT_HEADER: "1"} | ({"authorization": f"Bearer {token}"} if token else {})
+        self._sessions = Sessions(partial(_session, headers))
 
     async def __aenter__(self) -> Self:
         """Return itself."""

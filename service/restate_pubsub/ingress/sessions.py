@@ -12,7 +12,11 @@ class Sessions:
     """The sessions of one client. Each is closed in its own loop: at the latest when that loop is shut down."""
 
     def __init__(self, opened: Callable[[], aiohttp.ClientSession]) -> None:
-        """`opened` makes a session for the running loop."""
+        """`opened` makes a session for the running loop; it must not hold who holds this.
+
+        The connections of one that is forgotten close because its generators are let go of, and the garbage collector
+        would take those of a circle together with the connections.
+        """
         self._opened = opened
         self._kept: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[None]]] = {}
 
