@@ -241,15 +241,18 @@ class TokenStream:
             await self._send_batches()
         except PubsubError as error:
             self._fail(error)
-        except BaseException as error:
-            self._fail(PubsubError(f"the stream ended early: {error!r}"))
+        except Exception as error:  # noqa: BLE001 - a writer may wait on this task: it must not end without a word
+            self._fail(PubsubError(f"it ended early: {error!r}"), error)
+        except asyncio.CancelledError:
+            self._fail(PubsubError("it was cancelled"))
             raise
 
-    def _fail(self, cause: PubsubError) -> None:
+    def _fail(self, cause: PubsubError, origin: Exception | None = None) -> None:
         uncertain = self._inflight if isinstance(cause, (Unavailable, CallAborted)) else 0
         self._failed = StreamFailed(
             self._topic, self.acknowledged, self.written, self.next_offset, cause, uncertain=uncertain
         )
+        self._failed.__cause__ = origin or cause
         self._waiting.clear()
         self._room.set()  # whoever waits for room learns of it
 

@@ -97,14 +97,14 @@ async def _stdin_lines(max_bytes: int) -> AsyncIterator[bytes]:
     """Yield standard input line by line; one with too many bytes is yielded cut, and is refused for its size."""
     if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
         while line := sys.stdin.buffer.readline(max_bytes + 2):
-            yield line.removesuffix(b"\n")
+            yield line.rstrip(b"\r\n")
         return
     # A pipe or a terminal may be silent for long; a thread that waits for it could not be interrupted.
     reader = asyncio.StreamReader(limit=max_bytes + 1)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
         while line := await reader.readline():
-            yield line.removesuffix(b"\n")
+            yield line.rstrip(b"\r\n")
     except ValueError:
         msg = f"The line has more than {max_bytes} bytes, which is the most that a message may have"
         raise TooLarge(msg) from None
