@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import ROOT, Event, Service, free_port, listens, query, restate_server, stream, topic_name, until
+from support.harness import ROOT, Event, Service, free_port, listens, query, restate_server, stream, topic_name
+from support.waiting import until
 
 PAGE = (ROOT / "docs" / "durable-steps.md").read_text()
 
