@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import Appended, PubsubClient, Received, RetryPolicy, create_pubsub_client
     from restate_pubsub.client.token_stream import TokenStream
     from restate_pubsub.errors import (
+        CallAborted,
         CallFailed,
         InvalidMessage,
         InvalidRequest,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         TooLarge,
         TopicClosed,
         Unavailable,
+        WrongAddress,
     )
     from restate_pubsub.protocol.limits import Limits
     from restate_pubsub.topic.policy import Retention
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Appended",
+    "CallAborted",
     "CallFailed",
     "InvalidMessage",
     "InvalidRequest",
@@ -54,6 +57,7 @@ __all__ = [
     "TooLarge",
     "TopicClosed",
     "Unavailable",
+    "WrongAddress",
     "create_pubsub_client",
     "create_pubsub_object",
     "create_pubsub_publisher",

@@ -7,7 +7,7 @@ PubsubError
 ├── Unauthorized            401  no token, or one that is not valid
 ├── Forbidden               403  the token does not permit it, or a cookie alone would
 │   └── ClaimMissing        403  the token has no claim that says what it permits
-├── NotEnabled              405  a door that is closed by a setting
+├── NotEnabled              405  something that is switched off by a setting
 ├── UnsupportedType         415  a body that is neither JSON nor NDJSON
 ├── TooLarge                413  a message or a batch over its limit
 │   └── RequestTooLong      413  a request that publishes for too long, or too much
@@ -18,7 +18,9 @@ PubsubError
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
 ├── CallFailed              4xx  any other answer of a handler that is final
-│   └── RestateRefused 401, 403  Restate does not take this service's own credentials
+│   └── RestateRefused      4xx  Restate does not take this service's own credentials
+├── CallAborted             503  an operator killed or cancelled the call; a write may be there or not
+├── WrongAddress            421  what answers is not what this client speaks to; says what to set
 ├── OverLimit                    a limit of this service; says when to try again
 │   ├── TooMany             429  one client's
 │   └── Busy                503  the process's, or a topic's
@@ -29,6 +31,8 @@ PubsubError
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 MAY_PASS = frozenset({401, 403, 408, 429})
 """A token that is set right, a wait, a limit."""
 
@@ -38,6 +42,8 @@ class PubsubError(Exception):
 
     status = 500
     code = "internal"
+    facts: ClassVar[tuple[str, ...]] = ()
+    """Attributes, integers, that travel with the code; one that is None does not."""
 
     def __init__(self, message: str | None = None) -> None:
         """Keep `message`; without one, the class's docstring is the message."""
@@ -62,6 +68,12 @@ class PubsubError(Exception):
     def final(self) -> bool:
         """Whether the same again would be refused again: a 4xx, but for those that time or an operator mends."""
         return 400 <= self.status < 500 and self.status not in MAY_PASS
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Return what a caller on the other side decides by: the code and the facts. Texts are for people."""
+        known = {name: getattr(self, name, None) for name in self.facts}
+        return {"code": self.code} | {name: str(value) for name, value in known.items() if value is not None}
 
 
 class InvalidRequest(PubsubError):
@@ -160,13 +172,20 @@ class TopicClosed(PubsubError):
 
     status = 409
     code = "topic-closed"
+    facts = ("tail",)
+
+    def __init__(self, message: str | None = None, *, tail: int | None = None) -> None:
+        """`tail` is the offset at which the topic ended, where that is known."""
+        self.tail = tail
+        super().__init__(message)
 
     @classmethod
     def at(cls, topic: str, tail: int) -> TopicClosed:
         """Name the topic and the offset at which it ended."""
         return cls(
             f"Topic {topic!r} was closed at offset {tail}: publish to another topic, "
-            "or delete this one to use its name again"
+            "or delete this one to use its name again",
+            tail=tail,
         )
 
 
@@ -175,11 +194,20 @@ class StreamReplaced(PubsubError):
 
     status = 409
     code = "stream-replaced"
+    facts = ("offset",)
+
+    def __init__(self, message: str | None = None, *, offset: int | None = None) -> None:
+        """`offset` is where the attempt that replaced this one began, where that is known."""
+        self.offset = offset
+        super().__init__(message)
 
     @classmethod
     def by(cls, stream: str, offset: int) -> StreamReplaced:
         """Name the stream, and where the attempt that replaced this one began."""
-        return cls(f"Stream {stream!r} was opened again and goes on from offset {offset}: this attempt must stop")
+        return cls(
+            f"Stream {stream!r} was opened again and goes on from offset {offset}: this attempt must stop",
+            offset=offset,
+        )
 
     @classmethod
     def unknown(cls, stream: str) -> StreamReplaced:
@@ -216,17 +244,30 @@ class StreamFailed(PubsubError):
     code = "stream-failed"
 
     def __init__(
-        self, topic: str, acknowledged: int, written: int, next_offset: int | None, cause: PubsubError
+        self,
+        topic: str,
+        acknowledged: int,
+        written: int,
+        next_offset: int | None,
+        cause: PubsubError,
+        *,
+        uncertain: int = 0,
     ) -> None:
-        """Of `written` messages `acknowledged` are in the topic, up to `next_offset`; `cause` is what went wrong."""
+        """Of `written` messages `acknowledged` are in the topic, up to `next_offset`; `cause` is what went wrong.
+
+        Of the rest, the first `uncertain` were in a call whose end is not known: they may be there, too, all or none.
+        """
         self.acknowledged = acknowledged
         self.written = written
         self.next_offset = next_offset
         self.cause = cause
+        self.uncertain = uncertain
         self.status = cause.status
         there = f"{acknowledged} of {written} messages are there"
         if next_offset is not None:
             there += f", up to offset {next_offset}"
+        if uncertain:
+            there += f" (the next {uncertain} may be there, too)"
         self._what = f"The stream to topic {topic!r} failed: {there}"
         super().__init__(f"{self._what}: {cause}")
 
@@ -241,6 +282,7 @@ class OffsetGone(PubsubError):
 
     status = 410
     code = "offset-gone"
+    facts = ("offset", "head")
 
     def __init__(self, offset: int, head: int) -> None:
         """`offset` was asked for, `head` is the first that there is.
@@ -289,6 +331,32 @@ class RestateRefused(CallFailed):
     def public_status(self) -> int:
         """Neither 401 nor 403: the stranger's own token is not to blame."""
         return 502
+
+
+class CallAborted(PubsubError):
+    """An operator killed or cancelled the call in Restate.
+
+    A write may be in the topic or not, and Restate answers the same for as long as it remembers the idempotency key:
+    look at the topic, then write again under another key.
+    """
+
+    status = 503
+    code = "call-aborted"
+
+    @classmethod
+    def named(cls, how: str, topic: str, handler: str) -> CallAborted:
+        """Name the call, and whether it was killed or cancelled."""
+        return cls(
+            f"An operator {how} the call of {handler} on topic {topic!r} in Restate: it may have been done or not. "
+            "Look at the topic; repeat a write under another idempotency key, as this one gets the same answer again"
+        )
+
+
+class WrongAddress(PubsubError):
+    """What answers is not what this client speaks to."""
+
+    status = 421
+    code = "wrong-address"
 
 
 class OverLimit(PubsubError):

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from restate_pubsub.commands.local_restate import RestateServer
+from support.faults import behind_a_proxy
 from support.harness import (
     ROOT,
     Service,
@@ -102,13 +103,102 @@ async def test_publish_and_tail(service: Service, topic: str) -> None:
     assert (0, {"offset": 0, "nextOffset": 1}) == await _published(service, topic, '{"a": 1}')
     assert (0, {"offset": 1, "nextOffset": 3}) == await _published(service, topic, stdin=b'2\n\n"\xc3\xa9"\n')
     assert (0, {"offset": 3, "nextOffset": 4}) == await _published(service, topic, "3", "--event", "tick", "--close")
-    assert (0, '{"a": 1}\n2\n"é"\n3\n') == await service.command("tail", topic)
+    assert (0, '{"a":1}\n2\n"é"\n3\n') == await service.command("tail", topic)
     assert (0, "3\n") == await service.command("tail", topic, "--offset", "-1")
     code, out = await service.command("tail", topic, "--offset", "3", "--full")
     assert (0, {"offset": 3, "event": "tick", "data": 3}) == (code, json.loads(out))
     code, out = await service.command("publish", topic, "4")
     assert 1 == code
     assert f"error: Topic '{topic}' was closed at offset 4" in out
+
+
+@pytest.mark.parametrize(
+    "message",
+    ['"\\ud83d"', '["\\ude00","\\u0000"]', "1e999", "-1E+400", "12345678901234567890", "1.10", '"é\u2028"', '{"a":[]}'],
+)
+async def test_tail_prints_a_message_as_it_was_written(service: Service, topic: str, message: str) -> None:
+    """Half a surrogate pair, numbers that no float holds, digits that one would lose: as JSON text, in any locale."""
+    await _published(service, topic, "--close", stdin=message.encode())
+    for locale in ("C.UTF-8", "C", "POSIX"):
+        printed = await service.command("tail", topic, env={"LC_ALL": locale, "PYTHONIOENCODING": "ascii"})
+        assert (0, f"{message}\n") == printed
+    _, out = await service.command("tail", topic, "--full")
+    assert f'{{"offset":0,"event":null,"data":{message}}}\n' == out
+
+
+async def test_a_line_may_be_as_long_as_a_message(restate: RestateServer, service: Service, topic: str) -> None:
+    """One byte more is refused by its number, from a pipe and from a file; what came before it stands."""
+    fits, longer = b'"' + b"x" * 98 + b'"', b'"' + b"x" * 99 + b'"'
+    limit = {"PUBSUB_MESSAGE_MAX_BYTES": "100"}
+    code, out = await service.command("publish", topic, stdin=fits + b"\r\n" + fits + b"\n\n" + fits, env=limit)
+    assert (0, {"offset": 0, "nextOffset": 3}) == (code, json.loads(out))
+    code, out = await service.command("publish", topic, stdin=b"1\n\n" + longer + b"\n2\n", env=limit)
+    assert 1 == code
+    assert "line 3: The message has 101 bytes; at most 100" in out
+    assert "the 1 messages before it are published, up to offset 4" in out
+    code, out = await service.command("publish", topic, stdin=longer * 3000 + b"\n2\n", env=limit)
+    assert 1 == code
+    assert "line 1: The line has more than 100 bytes" in out
+    file = restate.base_dir / "lines"
+    file.write_bytes(b"1\n" + longer * 3000 + b"\n2\n")
+    with file.open("rb") as lines:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "restate_pubsub", "publish", topic, env=service.env | limit, stdin=lines,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+    out = (await process.communicate())[0].decode()
+    assert 1 == process.returncode
+    assert "line 2: The message has" in out
+    assert "up to offset 5" in out
+    assert 5 == len(await read_all(restate, topic))
+
+
+@pytest.mark.parametrize("words", [("publish", "{topic}", "1"), ("publish", "{topic}", "-"), ("tail", "{topic}")])
+async def test_a_command_says_what_it_waits_for(service: Service, topic: str, words: tuple[str, ...]) -> None:
+    """Within a second or so, on standard error, with the reason; it goes on trying."""
+    url = f"http://127.0.0.1:{free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "restate_pubsub", *(word.format(topic=topic) for word in words),
+        env=service.env | {"RESTATE_INGRESS_URL": url}, stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"1\n")
+    try:
+        said = [(await asyncio.wait_for(process.stderr.readline(), 60)).decode() for _ in range(2)]
+        assert process.returncode is None
+    finally:
+        process.kill()
+        await process.wait()
+    assert any("cannot be reached: nothing listens there" in line for line in said)
+    assert any(f"waiting for Restate at {url} …" in line for line in said)
+
+
+async def test_a_command_says_that_a_topic_is_blocked(tmp_path: Path) -> None:
+    """Restate answers, and the write waits in line: the command is not silent, and goes on."""
+    restate = restate_server(tmp_path)
+    service = Service(restate)
+    await restate.start()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(restate.stop)
+        proxy = await behind_a_proxy(stack, service)
+        proxy.stall()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "restate_pubsub", "publish", "t", "1", env=service.env,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr is not None
+        assert "waiting for Restate at" in (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
+        proxy.flow()
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert {"offset": 0, "nextOffset": 1} == json.loads(out)
+
+
+async def test_help_documents_the_exit_codes(service: Service) -> None:
+    """Where people look."""
+    _, out = await service.command("--help")
+    assert "Exit codes: 0 done; 1 refused" in out
 
 
 async def test_tail_says_what_is_gone_and_goes_on(restate: RestateServer, service: Service, topic: str) -> None:

@@ -16,6 +16,7 @@ import structlog
 from restate_pubsub.access.keys import VerifyingKey, keys_of_set
 from restate_pubsub.errors import KeysUnavailable
 from restate_pubsub.protocol.urls import redacted, redacted_url
+from restate_pubsub.proxies import proxy_for
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class KeySet:
         self._cooldown = cooldown
         self._clock = clock
         self._on_fetched = on_fetched
+        self._proxy = proxy_for(url)
         self._keys: list[VerifyingKey] | None = None
         self._asked_at = float("-inf")
         self._fetching: asyncio.Task[bool] | None = None
@@ -95,7 +97,7 @@ class KeySet:
             # A session for each: it is one request in minutes, and nothing is left to close.
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(self.url, allow_redirects=False) as response,
+                session.get(self.url, proxy=self._proxy, allow_redirects=False) as response,
             ):
                 body = await _bounded(response)
             keys = keys_of_set(json.loads(body), self._algorithms)

@@ -7,7 +7,6 @@ again; writes carry an idempotency key, so that one that arrived twice counts on
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -15,14 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
+from restate_pubsub.backoff import Backoff, PollPace
+from restate_pubsub.client.event_stream import event_stream
+from restate_pubsub.client.outage import Outage
 from restate_pubsub.client.token_stream import TokenStream
-from restate_pubsub.errors import CallFailed, InvalidRequest, PullTimeout, Unavailable
-from restate_pubsub.ingress import Ingress
+from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, PullTimeout, Unavailable
+from restate_pubsub.ingress import Ingress, answers
 from restate_pubsub.protocol import calls, names
 from restate_pubsub.protocol.json_text import dump, read
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
-from restate_pubsub.protocol.sse import HEARTBEAT, end_frame, message_frame
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,9 +55,23 @@ class RetryPolicy:
     longest: float = 5.0
     seconds: float = 60.0
 
+    def __post_init__(self) -> None:
+        """Refuse waits that would never grow."""
+        if not (0 < self.first <= self.longest and self.seconds >= 0):
+            msg = f"{self}: use 0 < first <= longest and seconds >= 0"
+            raise InvalidRequest(msg)
+
+    def backoff(self) -> Backoff:
+        """Return the waits, from the first on."""
+        return Backoff(self.first, self.longest)
+
 
 class PubsubClient:
-    """A client of one pubsub object. Use it as an async context manager, or close it."""
+    """A client of one pubsub object. Use it as an async context manager, or close it.
+
+    One that is made once, at module level, works in every `asyncio.run` and in several loops side by side: each loop
+    has connections of its own, which are closed when it shuts down.
+    """
 
     def __init__(self, ingress: Ingress, *, retry: RetryPolicy | None = None, limits: Limits | None = None) -> None:
         """See `create_pubsub_client`."""
@@ -94,13 +109,15 @@ class PubsubClient:
 
         Raises:
             TopicClosed, TooLarge, InvalidRequest: the object refused.
-            Unavailable: no answer within the retry policy's time.
+            CallAborted: an operator killed or cancelled the call; the message may be there or not.
+            WrongAddress: this is not Restate's ingress, or not this project's object.
+            Unavailable: no answer within the retry policy's time; the text says why.
 
         """
         if event is not None:
             return (await self.append(topic, [(message, event)], idempotency_key=idempotency_key)).offset
         answer = await self._write(topic, "publish", dump(message), idempotency_key)
-        return int(msgspec.json.decode(answer)["offset"])
+        return answers.shaped(answer, answers.Published, self._ingress.target(topic, "publish")).offset
 
     async def append(
         self, topic: str, messages: Iterable[Any], *, close: bool = False, idempotency_key: str | None = None
@@ -143,8 +160,9 @@ class PubsubClient:
     ) -> Appended:
         """Append messages whose data is JSON text already, perhaps as part of a stream."""
         body = calls.encode_append(messages, close=close, stream=stream)
-        answer = msgspec.json.decode(await self._write(topic, "append", body, idempotency_key))
-        return Appended(answer["offset"], answer["nextOffset"])
+        answer = await self._write(topic, "append", body, idempotency_key)
+        found = answers.shaped(answer, answers.Appended, self._ingress.target(topic, "append"))
+        return Appended(found.offset, found.next_offset)
 
     async def truncate(self, topic: str, count: int, *, idempotency_key: str | None = None) -> None:
         """Drop `count` messages from the head; more than there are drops all."""
@@ -153,7 +171,7 @@ class PubsubClient:
     async def close(self, topic: str) -> int:
         """End the topic, and return its tail: readers end there, further messages are refused."""
         answer = await self._write(topic, "close", None, None)
-        return int(msgspec.json.decode(answer)["nextOffset"])
+        return answers.shaped(answer, answers.Closed, self._ingress.target(topic, "close")).next_offset
 
     async def delete(self, topic: str) -> None:
         """Forget the topic's messages; its offsets go on where they were."""
@@ -172,90 +190,113 @@ class PubsubClient:
     async def _retried(self, topic: str, handler: str, body: bytes | None, key: str | None) -> bytes:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry.seconds
-        delay = self._retry.first
+        backoff, outage = self._retry.backoff(), Outage(f"{handler} on topic {topic!r}")
         while True:
             try:
-                return await self._ingress.call(topic, handler, body, idempotency_key=key)
-            except Unavailable:
-                if loop.time() + delay > deadline:
+                answer = await self._ingress.call(topic, handler, body, idempotency_key=key)
+            except (Unavailable, CallAborted) as error:
+                if isinstance(error, CallAborted) and key is not None:
+                    raise  # Restate has the same answer for this key from now on
+                outage.failed(error)
+                wait = backoff.next()
+                if loop.time() + wait > deadline:
+                    error.message = f"{error.message} (gave up after {self._retry.seconds:g} s)"
                     raise
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
-            delay = min(delay * 2, self._retry.longest)
+                await asyncio.sleep(wait)
+            else:
+                outage.over()
+                return answer
 
     # --- reads -------------------------------------------------------------------------------------------------
 
     async def info(self, topic: str) -> dict[str, Any]:
         """Return the topic's `head`, `tail`, `closed`, `bytes`, `subscribers` and `retention`."""
+        answer, _ = await self._info(topic)
+        return dict(msgspec.json.decode(answer))
+
+    async def bounds(self, topic: str) -> answers.Bounds:
+        """Return the topic's `head`, `tail` and `closed`."""
+        return (await self._info(topic))[1]
+
+    async def _info(self, topic: str) -> tuple[bytes, answers.Bounds]:
         names.check_topic(topic, self.limits)
-        answer: dict[str, Any] = msgspec.json.decode(await self._retried(topic, "info", None, None))
-        return answer
+        answer = await self._retried(topic, "info", None, None)
+        return answer, answers.shaped(answer, answers.Bounds, self._ingress.target(topic, "info"))
 
     async def pull(self, topic: str, offset: int | None = None) -> AsyncIterator[Received]:
         """Yield messages from `offset` on (None: those that come from now on), for ever.
 
-        Waits, timeouts, disconnects and restarts are survived. The iteration ends at the tail of a closed topic.
+        Waits, timeouts, disconnects, restarts and pulls that an operator kills are survived; while Restate does not
+        answer, a warning in the log says why. The iteration ends at the tail of a closed topic.
 
         Raises:
             OffsetGone: the messages from `offset` on were truncated; `error.head` is where to go on.
+            WrongAddress: this is not Restate's ingress.
 
         """
-        async for batch in self._batches(topic, offset):
+        async for batch in self.batches(topic, offset):
             for at, message in enumerate(batch.messages, batch.offset):
                 yield Received(at, read(message.data), message.event)
 
-    async def sse(self, topic: str, offset: int | None = None, *, heartbeat: float = 15.0) -> AsyncIterator[bytes]:
+    def sse(
+        self, topic: str, offset: int | None = None, *, heartbeat: float = 15.0, retry: float = 2.0
+    ) -> AsyncIterator[bytes]:
         """Yield Server-Sent Events as bytes, for any ASGI framework's streaming response.
 
-        Frames are those of the service: `id` is the offset to go on at, so pass `Last-Event-ID` as `offset`.
-        Every reader of this method is a pull of its own; for many readers, point them at the service.
-        """
-        yield HEARTBEAT
-        batches = aiter(self._batches(topic, offset))
-        waiting = asyncio.ensure_future(anext(batches))
-        try:
-            while True:
-                done, _ = await asyncio.wait({waiting}, timeout=heartbeat)
-                if not done:
-                    yield HEARTBEAT
-                    continue
-                try:
-                    batch = waiting.result()
-                except StopAsyncIteration:
-                    return
-                frames = [message_frame(at, message) for at, message in enumerate(batch.messages, batch.offset)]
-                if frames:
-                    yield b"".join(frames)
-                if batch.closed:
-                    yield end_frame(batch.next_offset)
-                waiting = asyncio.ensure_future(anext(batches))
-        finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+        They are what the service sends: first a comment and `retry`, then messages, whose `id` is the offset to go on
+        at, so pass `Last-Event-ID` as `offset`; `reset` where messages are gone, `end` after the last one of a closed
+        topic, a comment after every `heartbeat` silent seconds. Without an `offset` a lone `id` says where it begins.
 
-    async def _batches(self, topic: str, offset: int | None) -> AsyncIterator[Batch]:
+        A status is the framework's to send: answer 204, which stops an `EventSource` for good, to a `Last-Event-ID`
+        at or past the `tail` of a topic whose `info` says `closed`. Every reader of this method is a pull of its own;
+        for many readers, point them at the service.
+
+        Args:
+            topic: the topic.
+            offset: where to begin; None for what comes from now on.
+            heartbeat: seconds.
+            retry: seconds that a browser waits at least before it connects again; at most twice that.
+
+        Raises:
+            InvalidRequest: a bad topic or offset.
+
+        """
+        names.check_topic(topic, self.limits)
+        names.check_offset(offset, "sse")
+        return event_stream(self, topic, offset, heartbeat=heartbeat, retry=retry)
+
+    async def batches(self, topic: str, offset: int | None = None) -> AsyncIterator[Batch]:
+        """Yield what `pull` does as it comes: batches of messages whose data is JSON text, perhaps empty ones."""
         names.check_topic(topic, self.limits)
         if offset is None:  # fixed now, so that nothing is missed between two pulls
-            offset = int((await self.info(topic))["tail"])
-        delay = self._retry.first
+            offset = (await self.bounds(topic)).tail
+        loop = asyncio.get_running_loop()
+        backoff, pace, outage = self._retry.backoff(), PollPace(), Outage(f"pull of topic {topic!r}")
         while True:
-            request = msgspec.json.encode({"offset": offset, "timeout": PULL_SECONDS})
+            began = loop.time()
+            batch: Batch | None = None
             try:
-                answer = await self._ingress.call(topic, "pull", request, seconds=PULL_SECONDS + 10.0)
+                batch = await self._ingress.pull(topic, offset, wait=PULL_SECONDS)
             except PullTimeout:
-                continue
-            except (Unavailable, CallFailed) as error:
+                pass
+            except PubsubError as error:
                 # Restate kills a read that it could not run for some ten seconds, and answers 500.
                 if error.status < 500:
                     raise
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(delay * 2, self._retry.longest)
+                outage.failed(error)
+                await asyncio.sleep(backoff.next())
                 continue
-            delay = self._retry.first
-            batch = calls.decode_pull_response(answer, offset)
-            offset = batch.next_offset
-            yield batch
-            if batch.closed:
-                return
+            took = loop.time() - began
+            outage.over()
+            backoff.reset()
+            moved = batch is not None and (batch.closed or batch.next_offset > offset)
+            if batch is not None:
+                offset = batch.next_offset
+                yield batch
+                if batch.closed:
+                    return
+            if pause := pace.after(took, PULL_SECONDS, moved=moved):
+                await asyncio.sleep(pause)
 
 
 def _entry(message: Any) -> tuple[Any, str | None]:
@@ -280,6 +321,12 @@ def create_pubsub_client(
         token: a bearer token (Restate Cloud).
         retry: how calls that got no answer are tried again.
         limits: the object's limits, if they are not the default ones.
+
+    `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are honoured as they are now; this machine itself is reached directly.
+
+    Raises:
+        WrongAddress: `url` is no URL of an ingress.
+        ConfigError: the environment names a proxy that does not speak HTTP.
 
     """
     return PubsubClient(Ingress(url, name, token), retry=retry, limits=limits)

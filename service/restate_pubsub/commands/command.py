@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 failed, 2 a wrong word or setting, 130 interrupted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import click
@@ -20,6 +22,8 @@ from restate_pubsub.settings import fields
 from restate_pubsub.settings.fields import Settings
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+SILENCE_SECONDS = 1.0
+"""A command that has had no answer for so long says that it waits."""
 
 
 class Command(click.Command):
@@ -63,8 +67,22 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def client_of(settings: Settings) -> PubsubClient:
-    """Return a client of the object that these settings name."""
+    """Return a client of the object that these settings name; its warnings go to standard error, a line each."""
     from restate_pubsub.server.app import limits_of  # noqa: PLC0415 - keeps `--help` quick
 
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("restate_pubsub.client").handlers = [handler]
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     return create_pubsub_client(settings.ingress_url, settings.object_name, token=token, limits=limits_of(settings))
+
+
+@contextlib.contextmanager
+def not_silent(what: str, url: str) -> Iterator[None]:
+    """Say on standard error that Restate is being waited for, if that takes long."""
+    text = f"{what}: waiting for Restate at {url} …"
+    timer = asyncio.get_running_loop().call_later(SILENCE_SECONDS, lambda: click.echo(text, err=True))
+    try:
+        yield
+    finally:
+        timer.cancel()

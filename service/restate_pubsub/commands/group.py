@@ -20,6 +20,8 @@ Settings come from the environment; `restate-pubsub settings` lists them. The fi
   restate-pubsub dev                           a local Restate, this service, connected
   restate-pubsub tail demo                     follow a topic
   restate-pubsub publish demo '{"text":"hi"}'  write to it
+
+Exit codes: 0 done; 1 refused, failed, or Restate stayed away; 2 a wrong word, option or setting; 130 ended by Ctrl-C.
 """
 
 

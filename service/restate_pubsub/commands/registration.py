@@ -9,7 +9,11 @@ from typing import Any
 
 import aiohttp
 
+from restate_pubsub.backoff import Backoff
 from restate_pubsub.errors import PubsubError, Unavailable
+from restate_pubsub.ingress.reasons import reason
+from restate_pubsub.protocol.urls import redacted_url
+from restate_pubsub.proxies import proxy_for
 from restate_pubsub.topic.virtual_object import MANIFEST
 
 ATTEMPT_SECONDS = 15.0
@@ -42,6 +46,8 @@ class Registrar:
     ) -> None:
         """`say` is told what is being waited for."""
         self._admin = admin_url.rstrip("/")
+        self._shown = redacted_url(self._admin)
+        self._proxy = proxy_for(self._admin)
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._say = say
 
@@ -63,11 +69,12 @@ class Registrar:
             headers=self._headers, timeout=aiohttp.ClientTimeout(ATTEMPT_SECONDS)
         ) as session:
             loop = asyncio.get_running_loop()
-            deadline, pause, said = loop.time() + wait, PAUSE_FIRST, ""
+            deadline, backoff, said = loop.time() + wait, Backoff(PAUSE_FIRST, PAUSE_LAST), ""
             while True:
                 try:
                     return await self._once(session, url, name, force=force, manifest=manifest)
                 except Unavailable as error:
+                    pause = backoff.next()
                     if loop.time() + pause > deadline:
                         error.message = f"{error.message} (gave up after {wait:g} s)"
                         raise
@@ -75,7 +82,6 @@ class Registrar:
                         said = str(error)
                         self._say(f"waiting: {said}")
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, PAUSE_LAST)
 
     async def _once(
         self, session: aiohttp.ClientSession, url: str, name: str, *, force: bool, manifest: str | None
@@ -86,7 +92,7 @@ class Registrar:
         body = {"uri": url, "force": True, "breaking": force}
         status, answer = await self._ask(session, "POST", "/deployments", body)
         if status not in (200, 201):
-            raise _refusal(status, answer, url, self._admin)
+            raise _refusal(status, answer, url, self._shown)
         if name not in {service["name"] for service in answer["services"]}:
             found = ", ".join(service["name"] for service in answer["services"]) or "none"
             msg = f"{url} does not serve the object {name!r} (it serves {found}): check PUBSUB_OBJECT_NAME and --url"
@@ -121,14 +127,14 @@ class Registrar:
         if status == 404:
             return None
         if status != 200:
-            raise _refusal(status, answer, name, self._admin)
+            raise _refusal(status, answer, name, self._shown)
         return answer
 
     async def _ask(
         self, session: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]]:
         try:
-            async with session.request(method, self._admin + path, json=body) as response:
+            async with session.request(method, self._admin + path, json=body, proxy=self._proxy) as response:
                 text = await response.text()
                 try:
                     answer = await response.json(content_type=None)
@@ -138,8 +144,7 @@ class Registrar:
                     answer = {"message": text[:200]}
                 return response.status, answer
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            reason = str(error) or "no answer"
-            msg = f"Restate's admin API at {self._admin} cannot be reached: {reason}; check RESTATE_ADMIN_URL"
+            msg = f"Restate's admin API at {self._shown} cannot be reached: {reason(error)}; check RESTATE_ADMIN_URL"
             raise Unavailable(msg) from None
 
 
@@ -152,7 +157,9 @@ def _shape(service: dict[str, Any]) -> object:
 
 def _refusal(status: int, answer: dict[str, Any], url: str, admin: str) -> PubsubError:
     code = answer.get("restate_code", "")
-    message = f"{answer.get('message', 'no text')}" + (f" [{code}]" if code else "")
+    message = str(answer.get("message", "no text"))
+    if code and f"[{code}]" not in message:
+        message += f" [{code}]"
     if status in (401, 403):
         return RegistrationFailed(
             f"{admin} refused the token ({status}): set RESTATE_AUTH_TOKEN to one that may administer"

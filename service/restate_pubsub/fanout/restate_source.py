@@ -8,13 +8,12 @@ import msgspec
 
 from restate_pubsub.errors import Unavailable
 from restate_pubsub.fanout.source import Position
-from restate_pubsub.protocol import calls, messages
+from restate_pubsub.protocol import messages
 
 if TYPE_CHECKING:
     from restate_pubsub.ingress import Ingress
 
 ANSWER_SECONDS = 10.0
-"""On top of what a pull may wait."""
 
 
 class RestateSource:
@@ -32,11 +31,7 @@ class RestateSource:
 
     async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
-        request = {"offset": offset, "timeout": wait, "subscriber": self._replica}
-        if limit is not None:
-            request["limit"] = limit
-        answer = await self._ingress.call(topic, "pull", msgspec.json.encode(request), seconds=wait + ANSWER_SECONDS)
-        return calls.decode_pull_response(answer, offset)
+        return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._replica)
 
 
 class _Info(msgspec.Struct):

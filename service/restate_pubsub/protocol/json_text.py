@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -33,16 +34,51 @@ def dump(value: Any) -> bytes:
     """Encode `value` as compact JSON.
 
     Raises:
-        InvalidMessage: it has no JSON form; the text says which part.
+        InvalidMessage: it has no JSON form; the text says which part, and what would have.
 
     """
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_not_json)
+        _check_keys(value)
+        return text.encode()
     except UnicodeEncodeError:  # half a surrogate pair: only an escape can carry it
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_not_json).encode()
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"The message cannot be written as JSON: {error}"
         raise InvalidMessage(msg) from None
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse objects whose keys are not text: `json.dumps` makes names of 1 and True, and so two of one name."""
+    left: list[Any] = [value] if isinstance(value, _PARTS) else []
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str):
+                    msg = (
+                        f"the key {key!r} is of type {type(key).__name__}, and the keys of a JSON object are text: use "
+                        "str(key), or of a model model_dump(mode='json')"
+                    )
+                    raise TypeError(msg)
+        inner = part.values() if isinstance(part, dict) else part
+        left.extend([one for one in inner if isinstance(one, _PARTS)])
+
+
+_PARTS = (dict, list, tuple)
+
+
+def _not_json(value: Any) -> NoReturn:
+    kind = type(value).__name__
+    if hasattr(value, "model_dump"):
+        msg = f"{kind} is a model, not JSON: pass its model_dump(mode='json')"
+    elif dataclasses.is_dataclass(value):
+        msg = f"{kind} is a dataclass, not JSON: pass dataclasses.asdict(…), or for a model of pydantic model_dump()"
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        msg = f"{kind} is not JSON: decode it to text"
+    else:
+        msg = f"{kind} is not JSON: pass text, numbers, True, False, None, lists and dicts (of a model, model_dump())"
+    raise TypeError(msg)
 
 
 def load(raw: bytes) -> Any:

@@ -11,6 +11,12 @@ MAX_OFFSET = 2**53 - 1
 """The largest integer that every JSON reader takes exactly (RFC 8259, section 6)."""
 
 
+PROBLEM_TYPE = "urn:restate-pubsub:problem:"
+"""What the `type` of each of the service's problem documents begins with."""
+
+CLIENT_HEADER = "restate-pubsub-client"
+"""In every call of this project's clients to the ingress: the service refuses those that came to it by mistake."""
+
 MAX_EVENT_LENGTH = 64
 
 MAX_SUBSCRIBER_LENGTH = 128

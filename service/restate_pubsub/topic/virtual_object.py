@@ -164,11 +164,11 @@ def _handler(
 
 
 class _Terminal:
-    """Turn this project's errors into Restate's terminal ones: no retry, the same status and text."""
+    """Turn this project's errors into Restate's terminal ones: no retry, the same status, text and code."""
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, PubsubError):
-            raise TerminalError(error.message, error.status) from None
+            raise TerminalError(error.message, error.status, error.metadata) from None

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 
 from restate_pubsub.errors import OverLimit, Unauthorized
+from restate_pubsub.protocol.names import PROBLEM_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from restate_pubsub.errors import PubsubError
 
-TYPE_BASE = "urn:restate-pubsub:problem:"
-
 
 def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """Return a problem document."""
     body = {
-        "type": TYPE_BASE + code,
+        "type": PROBLEM_TYPE + code,
         "title": http.HTTPStatus(status).phrase,
         "status": status,
         "code": code,

@@ -26,11 +26,13 @@ from restate_pubsub.errors import (
     TooLarge,
     Unauthorized,
     UnsupportedType,
+    WrongAddress,
 )
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
+from restate_pubsub.protocol.names import CLIENT_HEADER
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import flag_of
@@ -118,6 +120,7 @@ class Publishing:
             PubsubError: refused; PartlyPublished or StreamFailed where a part of it was published.
 
         """
+        _refuse_calls(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         close = flag_of(request, "close")
         key = request.headers.get("idempotency-key")
@@ -181,6 +184,16 @@ class Publishing:
         if broken is not None:
             raise PartlyPublished(broken[0], stream, broken[1])
         return JSONResponse({"offset": stream.offset, "nextOffset": stream.next_offset, "count": stream.acknowledged})
+
+
+def _refuse_calls(request: Request) -> None:
+    """Refuse a client that takes this service for Restate's ingress: its calls would become messages of odd topics."""
+    if CLIENT_HEADER in request.headers:
+        msg = (
+            "This is the restate-pubsub service, not Restate's ingress: give the client the ingress's URL, such as "
+            "http://localhost:8080"
+        )
+        raise WrongAddress(msg)
 
 
 async def _lines(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:

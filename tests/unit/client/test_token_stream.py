@@ -10,7 +10,15 @@ import pytest
 from restate_pubsub.client import token_stream
 from restate_pubsub.client.pubsub_client import Appended
 from restate_pubsub.client.token_stream import TokenStream
-from restate_pubsub.errors import InvalidMessage, InvalidRequest, StreamFailed, TooLarge, TopicClosed
+from restate_pubsub.errors import (
+    CallAborted,
+    InvalidMessage,
+    InvalidRequest,
+    StreamFailed,
+    TooLarge,
+    TopicClosed,
+    Unavailable,
+)
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
@@ -29,6 +37,8 @@ class Log:
         self.gate = asyncio.Event()
         self.gate.set()
         self.refuse: Exception | None = None
+        self.aborts = 0
+        self.lost: list[str | None] = []
 
     @property
     def messages(self) -> list[bytes]:
@@ -36,7 +46,7 @@ class Log:
 
     async def append_encoded(
         self,
-        topic: str,  # noqa: ARG002 - the protocol's
+        topic: str,
         messages: Sequence[Message],
         *,
         close: bool = False,
@@ -51,6 +61,11 @@ class Log:
             self.calls -= 1
         if self.refuse is not None:
             raise self.refuse
+        if self.aborts:
+            self.aborts -= 1
+            self.lost.append(idempotency_key)
+            how = "killed"
+            raise CallAborted.named(how, topic, "append")
         first = sum(map(len, self.batches))
         self.batches.append([message.data for message in messages])
         self.keys.append(idempotency_key)
@@ -201,6 +216,117 @@ async def test_an_attempt_is_opened_before_its_block_and_named_in_every_batch(lo
             await stream.write(at)
             await until(lambda at=at: stream.acknowledged == at + 1, "the token to arrive")  # type: ignore[misc]
     assert [StreamRef("s", stream._attempt)] * 2 == log.refs[1:]
+
+
+async def test_a_write_that_nobody_would_send_is_refused(log: Log) -> None:
+    """Before the block, after it, in a block that was cancelled, and by a task that waited when it ended."""
+    stream = TokenStream(log, "t", Limits())
+    with pytest.raises(InvalidRequest, match="async with"):
+        await stream.write(0)
+    async with stream:
+        await stream.write(1)
+    with pytest.raises(InvalidRequest, match="its block has ended"):
+        await stream.write(2)
+    with pytest.raises(InvalidRequest, match="used before"):
+        async with stream:
+            pass
+    assert (log.messages, stream.written) == ([b"1"], 1)
+
+
+async def test_a_task_that_waits_for_room_when_the_block_ends_is_told(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message is not counted among those that were written."""
+    monkeypatch.setattr(token_stream, "WAITING_MESSAGES", 1)
+    log.gate.clear()
+    async with TokenStream(log, "t", Limits()) as stream:
+        await stream.write(0)
+        await until(lambda: log.calls, "the first call")
+        await stream.write(1)
+        late = asyncio.create_task(stream.write(2))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(log.gate.set)
+    with pytest.raises(InvalidRequest, match="its block has ended"):
+        await late
+    assert (log.messages, stream.written, stream.acknowledged) == ([b"0", b"1"], 2, 2)
+
+
+async def test_a_cancelled_block_takes_no_more(log: Log) -> None:
+    """What was written is lost with it, as its owner wanted; what comes later is refused."""
+    log.gate.clear()
+    stream = TokenStream(log, "t", Limits())
+
+    async def write() -> None:
+        async with stream:
+            await stream.write(1)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write())
+    await until(lambda: log.calls, "the call")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    with pytest.raises((InvalidRequest, StreamFailed)):
+        await stream.write(2)
+
+
+async def test_whatever_ends_the_sender_wakes_the_writer(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of, too: a writer that waits for room learns of it."""
+    monkeypatch.setattr(token_stream, "WAITING_MESSAGES", 1)
+    log.gate.clear()
+    log.refuse = RuntimeError("a bug")
+    with pytest.raises(StreamFailed, match="a bug"):
+        async with asyncio.timeout(10), TokenStream(log, "t", Limits()) as stream:
+            await stream.write(0)
+            await until(lambda: log.calls, "the call")
+            await stream.write(1)
+            asyncio.get_running_loop().call_soon(log.gate.set)
+            await stream.write(2)
+
+
+async def test_a_counted_stream_sends_again_what_an_operator_ended(log: Log) -> None:
+    """Under another key, as the old one's answer stands; the topic passes over what it has."""
+    log.aborts = 2
+    async with TokenStream(log, "t", Limits(), stream_id="s", resume=True, close=True) as stream:
+        await stream.write(0)
+    assert (log.messages, log.closed, stream.acknowledged) == ([b"0"], True, 1)
+    assert len({*log.lost, *log.keys}) == len(log.lost) + len(log.keys)
+    assert {ref.start for ref in log.refs if ref is not None} <= {0, 1}
+
+
+async def test_a_counted_stream_does_not_send_again_for_ever(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator who ends every call means it."""
+    monkeypatch.setattr(token_stream, "RECOUNTS", 1)
+    log.aborts = 100
+    with pytest.raises(StreamFailed, match="killed"):
+        async with TokenStream(log, "t", Limits(), stream_id="s", resume=True) as stream:
+            await stream.write(0)
+    assert len(log.lost) == 2
+
+
+@pytest.mark.parametrize("stream_id", [None, "s"])
+async def test_a_stream_that_is_not_counted_ends_where_nobody_knows(log: Log, stream_id: str | None) -> None:
+    """Never twice, never silently lost: what is there, what may be, and that another attempt may help."""
+    with pytest.raises(StreamFailed, match=r"1 of 3 messages are there, up to offset 1 \(the next 2 may be") as caught:
+        async with TokenStream(log, "t", Limits(), stream_id=stream_id) as stream:
+            await stream.write(0)
+            await until(lambda: stream.acknowledged, "the first token")
+            log.aborts = 1
+            await stream.write(1)
+            await stream.write(2)
+    failed = caught.value
+    assert (failed.acknowledged, failed.uncertain, failed.next_offset, failed.final) == (1, 2, 1, False)
+    assert isinstance(failed.cause, CallAborted)
+    assert len(log.lost) == 1
+
+
+@pytest.mark.parametrize(("cause", "uncertain"), [(TopicClosed.at("t", 0), 0), (Unavailable("gone"), 1)])
+async def test_a_refusal_is_certain_and_silence_is_not(log: Log, cause: Exception, uncertain: int) -> None:
+    """A topic that is closed took nothing; a call without an answer may have been done."""
+    log.refuse = cause
+    with pytest.raises(StreamFailed) as caught:
+        async with TokenStream(log, "t", Limits()) as stream:
+            await stream.write(0)
+    assert caught.value.uncertain == uncertain
 
 
 @pytest.mark.parametrize("stream_id", ["", "x" * 257])
