@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from restate_pubsub.protocol import calls
 from restate_pubsub.protocol.calls import StreamRef, Subscription
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import append as append_module_
@@ -132,6 +134,24 @@ def only_the_newest_are_known(patch: Patch) -> None:
     patch.setattr(remembered, "known_of", known_of)
 
 
+def keys_are_ids(patch: Patch) -> None:
+    """An idempotency key and a token stream's id are one name."""
+    patch.setattr(append_module.state, "stream_key", lambda ref: f"s_{ref.id}")
+
+
+def names_are_random(patch: Patch) -> None:
+    """A stream's name is another one each time it is read, as that of an escaped emoji was."""
+    real = calls.decode_append
+
+    def decode_append(raw: bytes) -> Any:
+        asked = real(raw)
+        if asked.stream is None:
+            return asked
+        return asked._replace(stream=msgspec.structs.replace(asked.stream, id=asked.stream.id + secrets.token_hex(4)))
+
+    patch.setattr(calls, "decode_append", decode_append)
+
+
 def any_id_is_taken(patch: Patch) -> None:
     """`subscribe` takes any text for the id of an awakeable, and so does whoever resolves it."""
     patch.setattr(handlers, "is_awakeable", lambda _text: True)
@@ -141,6 +161,17 @@ def any_id_is_taken(patch: Patch) -> None:
 def nobody_asks_again(patch: Patch) -> None:
     """A pull does not look whether it is among those who wait."""
     patch.setattr(handlers, "CONFIRM_SECONDS", 1e9)
+
+
+def one_name_twice() -> None:
+    """Write a stream, and a request with more lines under a key of the same name."""
+    world = World()
+    world.replica()
+    world.append(stream=StreamRef("one", "a", first=True))
+    world.append("x", "y", "z", stream=StreamRef("one", "a"))
+    keyed = world.append("1", "2", "3", "4", stream=StreamRef("one", start=0, digest="", last=True))
+    world.settle()
+    assert keyed.outcome == b'{"offset":3,"nextOffset":7}'
 
 
 def bad_id() -> None:
@@ -165,7 +196,15 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (only_the_newest_are_known, histories),
     (nobody_asks_again, histories),
     (any_id_is_taken, bad_id),
+    (keys_are_ids, one_name_twice),
+    (names_are_random, lambda: stops("short", "everything is kept", "keyed")),
 ]
+
+
+@pytest.mark.parametrize("look", [one_name_twice, bad_id])
+def test_without_the_fault_it_passes(look: Callable[[], None]) -> None:
+    """What is told apart by a fault holds without it."""
+    look()
 
 
 @contextlib.contextmanager
