@@ -250,6 +250,10 @@ class History:
         tags = {part.partition(":")[0].lstrip("<") for part in parts} & attempts
         assert len(tags) <= 1, f"attempts are mixed: {tags}"
         for attempt in reversed(self.attempts):
+            if attempt.name in tags:  # perhaps by a write that was killed once it was there
+                acknowledged = self._acknowledged(attempt)
+                assert [part for part in parts if part in acknowledged] == acknowledged
+                return
             acknowledged = self._acknowledged(attempt)
             if acknowledged:
                 assert [part for part in parts if part in acknowledged] == acknowledged, f"{attempt.name} is not shown"

@@ -24,6 +24,7 @@ from restate_pubsub.topic.steps import (
     TopicOptions,
     announce,
     current_policy,
+    is_marked,
     load,
     save,
     swept_later,
@@ -67,6 +68,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     topic, ref = loaded.topic, request.stream
     bounds, first = topic.bounds, topic.bounds.tail
     policy = await _agreed(ctx, options, topic, request)
+    retention = policy.retention
 
     # 2. What of the batch is new.
     admitted = Admitted(None, request.messages) if ref is None else admit(loaded.known, ref, request.messages, first)
@@ -80,18 +82,19 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     data = [message.data for message in messages]
     events = {at: message.event for at, message in enumerate(messages, first) if message.event}
     plan = plan_append(bounds, data, events, close=request.close, pages=policy.pages)
-    kept = retained(plan.bounds, policy.retention)
+    kept = retained(plan.bounds, retention)
     budget = SWEEP_PAGES + plan.touched
     # 4. A sweep that mends what a killed write leaves, and a mark while there are keys that nobody counts.
     grown = replace(topic, bounds=plan.bounds, policy=policy)
-    marked = not plan.simple or bool(plan_sweep(kept, policy.retention, budget))
-    if marked or loaded.waiting:
+    clears = not plan.small or bool(plan_sweep(kept, retention, budget))
+    mark = clears and not await is_marked(ctx)
+    if clears or loaded.waiting:
         grown = swept_later(ctx, grown)
-    if marked and not loaded.unfinished:
+    if mark:
         ctx.set(state.UNFINISHED_KEY, b"true")
     # 5. The messages.
     await write(ctx, bounds, plan, messages)
-    sweep = await swept(ctx, kept, policy.retention, budget)
+    sweep = await swept(ctx, kept, retention, budget)
     # 6. The metadata that counts them, with the stream's count in it; sweeps and timers are sent before it says so.
     grown = replace(grown, bounds=sweep.bounds)
     if ref is not None and known is not None:
@@ -111,7 +114,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     clear_obsolete(ctx, plan)
     clear_swept(ctx, sweep)
     await seal(ctx, bounds, plan, sweep.bounds.swept, messages)
-    if marked and not loaded.unfinished:
+    if mark:
         ctx.clear(state.UNFINISHED_KEY)
     options.on_write(request.handler, len(messages))
     return Appended(first + admitted.announced, tail)

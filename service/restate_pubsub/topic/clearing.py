@@ -16,6 +16,7 @@ from restate_pubsub.topic.steps import (
     Loaded,
     TopicOptions,
     announce,
+    is_marked,
     moved,
     save,
     swept_later,
@@ -31,28 +32,32 @@ CLEARED_PER_CALL = 4096
 """Keys that one call clears of what a deleted topic had, or of what a killed call has left."""
 
 
-async def cut(ctx: ExclusiveContext, options: TopicOptions, loaded: Loaded, bounds: Bounds) -> None:
+async def cut(
+    ctx: ExclusiveContext, options: TopicOptions, loaded: Loaded, bounds: Bounds, *, look: bool = False
+) -> None:
     """Let `bounds`, with a head that may have moved, and the topic's retention hold, and clear a part of what is below.
 
-    The rest is left to a sweep. Who waits is told of the head, and of whatever a killed call has not told.
+    The rest is left to a sweep. Who waits is told of the head, and of whatever a killed call has not told. `look`:
+    even if nothing goes, look for what a killed call has left.
     """
     topic = loaded.topic
     retention = Retention() if topic.policy is None else topic.policy.retention
     sweep = await swept(ctx, retained(bounds, retention), retention, SWEEP_PAGES)
     left: list[str] = []
-    if loaded.unfinished:
+    clears = bool(sweep.pages or sweep.keys or sweep.unsealed)
+    marked = (clears or look) and await is_marked(ctx)
+    if marked:
         keys = await ctx.keys()
         going = {state.page_key(page) for page in sweep.pages} | {state.message_key(at) for at in sweep.keys}
         left = [key for key in stray_keys(keys, sweep.bounds) if key not in going]
         left += await remembered.strays(ctx, topic, keys)
-    clears = bool(sweep.pages or sweep.keys or sweep.unsealed)
     news = sweep.bounds.head != topic.bounds.head
     topic = replace(topic, bounds=sweep.bounds)
     if sweep.more or len(left) > CLEARED_PER_CALL:
         topic = swept_soon(ctx, topic)
     elif news or clears:
         topic = swept_later(ctx, topic)
-    if clears and not loaded.unfinished:
+    if clears and not marked:
         ctx.set(state.UNFINISHED_KEY, b"true")
     topic = timed(ctx, topic)
     save(ctx, topic)
@@ -63,14 +68,14 @@ async def cut(ctx: ExclusiveContext, options: TopicOptions, loaded: Loaded, boun
     clear_swept(ctx, sweep)
     for key in left[:CLEARED_PER_CALL]:
         ctx.clear(key)
-    if (clears or loaded.unfinished) and len(left) <= CLEARED_PER_CALL:
+    if (clears or marked) and len(left) <= CLEARED_PER_CALL:
         ctx.clear(state.UNFINISHED_KEY)
 
 
 async def delete(ctx: ExclusiveContext, options: TopicOptions, loaded: Loaded) -> None:
     """Forget the topic's messages and streams; only its counters stay. What is too much for one call a sweep clears."""
     topic = loaded.topic
-    if not topic.exists or (topic.empty and not loaded.unfinished):
+    if not topic.exists or topic.empty:
         return
     kept = (state.METADATA_KEY, state.SUBSCRIPTION_KEY, state.UNFINISHED_KEY)
     keys = await ctx.keys()

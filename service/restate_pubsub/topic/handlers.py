@@ -30,6 +30,7 @@ from restate_pubsub.topic.steps import (
     announce,
     check_later,
     current_policy,
+    is_marked,
     load,
     moved,
     save,
@@ -110,8 +111,6 @@ class Handlers:
         call = msgspec.json.decode(raw, type=SweepCall) if raw else SweepCall()
         loaded = await load(ctx, self.options)
         topic = loaded.topic
-        if not topic.exists and not loaded.unfinished:
-            return
         topic = replace(topic, policy=await current_policy(ctx, self.options))
         if not call.due:
             topic = replace(topic, sweeping=0)
@@ -120,7 +119,7 @@ class Handlers:
         topic, forget = await remembered.due(ctx, topic)
         if forget is not None:
             ctx.send("forget", msgspec.json.encode(forget), remembered.FORGET_SECONDS)
-        await cut(ctx, self.options, replace(loaded, topic=topic), topic.bounds)
+        await cut(ctx, self.options, replace(loaded, topic=topic), topic.bounds, look=True)
 
     async def forget(self, ctx: ExclusiveContext, raw: bytes) -> None:
         """Forget streams whose messages have been gone for an hour; a send that a topic delays to itself."""
@@ -133,12 +132,13 @@ class Handlers:
         if more is not None:
             ctx.send("forget", msgspec.json.encode(more), remembered.FORGET_SECONDS)
         topic = swept_later(ctx, topic)
-        if not loaded.unfinished:
+        mark = not await is_marked(ctx)
+        if mark:
             ctx.set(state.UNFINISHED_KEY, b"true")
         save(ctx, topic)
         for key in gone:
             ctx.clear(key)
-        if not loaded.unfinished:
+        if mark:
             ctx.clear(state.UNFINISHED_KEY)
 
     async def subscribe(self, ctx: ExclusiveContext, raw: bytes) -> None:

@@ -28,6 +28,11 @@ INLINE_BYTES = 16 * 1024
 What stands there needs no reading when the page is sealed, or when a reader asks for the newest messages. Of tokens
 that is the whole page; without it each token would cost a read of its own, 64 in one write."""
 
+SMALL = 16
+"""A batch of at most so many messages that stays in the open page leaves no more than these keys if it is killed.
+
+Later messages are written over them, and whoever writes the page as a whole clears so many as well."""
+
 SEAL_AT_ONCE = 16
 """A batch that brings a page more messages than this seals it before anybody is told; a smaller one afterwards.
 
@@ -102,9 +107,9 @@ class AppendPlan:
         return len(self.pages) + len(self.unsealed)
 
     @property
-    def simple(self) -> bool:
-        """Whether it is one key: a write that is killed leaves nothing that the next one does not write over."""
-        return not self.pages and not self.unsealed and len(self.keys) <= 1
+    def small(self) -> bool:
+        """Whether it brings a few keys of the open page: what such a write leaves, if it is killed, later ones mend."""
+        return not self.pages and not self.unsealed and len(self.keys) <= SMALL
 
 
 def page_of(offset: int) -> int:
@@ -142,7 +147,7 @@ def plan_append(
         if fits and (at_hand or end - offset > SEAL_AT_ONCE):
             writes.append(PageWrite(number, start, end))
             if offset == first:
-                load, obsolete = range(start, offset), range(start, offset + 1)
+                load, obsolete = range(start, offset), range(start, min(offset + SMALL, end))
         else:
             keys.extend(range(offset, end))
             unsealed[number] = UnsealedPage(page.open_events, sizes)
@@ -206,11 +211,12 @@ def plan_sweep(bounds: Bounds, retention: Retention, max_pages: int) -> SweepPla
     limit = max(bounds.head, bounds.tail - 1 if over else 0)
     if limit <= bounds.swept:
         return SweepPlan(bounds.swept, range(first, first), open=False)
-    # Of a page that only partly goes, single messages are cleared where they lie in keys of their own.
+    # Of a page that only partly goes, single messages are cleared where they are large, and in keys of their own.
     wanted = page_of(limit + PAGE - 1 if _large(bounds) else limit)
     last = max(first, min(wanted, open_page, first + max_pages))
     open_start = max(bounds.swept, open_page * PAGE)
-    return SweepPlan(bounds.swept, range(first, last), open=last == open_page and limit > open_start)
+    single = (over or _large(bounds)) and last == open_page and limit > open_start
+    return SweepPlan(bounds.swept, range(first, last), open=single)
 
 
 def _large(bounds: Bounds) -> bool:

@@ -75,11 +75,10 @@ class SweepCall(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A topic as a handler finds it: its metadata, who waits, whether a call was killed, and the stream asked for."""
+    """A topic as a handler finds it: its metadata, who waits, and the stream asked for."""
 
     topic: Topic
     waiting: Sequence[Subscription]
-    unfinished: bool
     known: KnownStream | None = None
 
 
@@ -90,10 +89,10 @@ async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | No
         InvalidTopic: the topic is new, and its name is not one.
 
     """
-    keys = [state.METADATA_KEY, state.SUBSCRIPTION_KEY, state.UNFINISHED_KEY]
+    keys = [state.METADATA_KEY, state.SUBSCRIPTION_KEY]
     if ref is not None:
         keys.append(state.stream_key(ref))
-    metadata, waiting, unfinished, *stream = await ctx.get(*keys)
+    metadata, waiting, *stream = await ctx.get(*keys)
     topic = state.decode_topic(metadata)
     if not topic.exists:
         check_topic(ctx.key, options.limits)
@@ -104,7 +103,12 @@ async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | No
             known = state.decode_stream((await ctx.get(state.stream_key(ref)))[0])
     if ref is not None:
         known = remembered.known_of(topic, ref, known)
-    return Loaded(topic, state.decode_subscriptions(waiting), unfinished is not None, known)
+    return Loaded(topic, state.decode_subscriptions(waiting), known)
+
+
+async def is_marked(ctx: ExclusiveContext) -> bool:
+    """Whether a call has left keys that nobody counts: it was killed, or there were too many for one call."""
+    return (await ctx.get(state.UNFINISHED_KEY))[0] is not None
 
 
 def save(ctx: ExclusiveContext, topic: Topic) -> None:
