@@ -358,6 +358,21 @@ class WrongAddress(PubsubError):
     status = 421
     code = "wrong-address"
 
+    def __init__(self, message: str | None = None, *, public: str | None = None) -> None:
+        """`public` is what strangers are told; by default nothing that names an address behind this service."""
+        super().__init__(message)
+        self._public = public
+
+    @property
+    def public(self) -> str:
+        """No address."""
+        return self._public or type(self).__doc__ or ""
+
+    @property
+    def public_status(self) -> int:
+        """Where this service's own calls go is not the stranger's mistake."""
+        return self.status if self._public else 502
+
 
 class OverLimit(PubsubError):
     """A limit is reached: try again later."""

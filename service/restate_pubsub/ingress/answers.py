@@ -142,14 +142,12 @@ def foreign(answer: Answer, at: str) -> PubsubError:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         if msgspec.json.decode(answer.body, type=_Problem).type.startswith(PROBLEM_TYPE):
             return our_own_service(at)
-    if answer.status in (401, 403):
-        return RestateRefused(
-            f"{at} refused the call ({answer.status}): check the token (RESTATE_AUTH_TOKEN)", answer.status
-        )
-    if answer.status == 413:
-        return TooLarge(f"A proxy before Restate, at {at}, refused the call for its size (413): raise its limit")
     text = answer.body[:80].decode(errors="replace").strip()
     shown = f"status {answer.status}, {answer.kind or 'no content type'}, {text!r}"
+    if answer.status in (401, 403):
+        return RestateRefused(f"{at} refused the call ({shown}): check the token (RESTATE_AUTH_TOKEN)", answer.status)
+    if answer.status == 413:
+        return TooLarge("A proxy before Restate refused the call for its size (413): raise its limit")
     if where := answer.headers.get("location"):
         shown += f", it leads to {where[:200]}"
     return Unavailable(f"What answers at {at} is not Restate's ingress ({shown}): check the URL, and proxies before it")

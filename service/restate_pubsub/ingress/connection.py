@@ -24,7 +24,6 @@ from restate_pubsub.ingress.answers import Answer, Target
 from restate_pubsub.ingress.reasons import reason
 from restate_pubsub.ingress.sessions import Sessions
 from restate_pubsub.protocol.names import CLIENT_HEADER
-from restate_pubsub.protocol.urls import redacted
 from restate_pubsub.proxies import proxy_for
 
 if TYPE_CHECKING:
@@ -104,7 +103,8 @@ class Ingress:
                 return msgspec.json.decode(answer.body, type=_Services).services
         if answer.status == 404 and answer.is_foreign:
             await self._refuse_admin()
-        raise answers.foreign(answer, self.shown)
+        error = answers.foreign(answer, self.shown)
+        raise error if isinstance(error, WrongAddress) else Unavailable(error.message)  # all else may pass
 
     async def call(
         self,
@@ -197,7 +197,7 @@ class Ingress:
             msg = f"Restate at {self.shown} did not answer within {seconds:g} s"
             raise Unavailable(msg) from None
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            msg = f"Restate at {self.shown} cannot be reached: {redacted(reason(error))}"
+            msg = f"Restate at {self.shown} cannot be reached: {reason(error)}"
             raise Unavailable(msg) from None
 
 

@@ -8,6 +8,8 @@ import ssl
 
 import aiohttp
 
+from restate_pubsub.protocol.urls import redacted
+
 
 def reason(error: BaseException) -> str:  # noqa: PLR0911 - one line a kind
     """Say what an error of a connection means; its own text where there is nothing better."""
@@ -39,4 +41,4 @@ def _cause(error: OSError) -> str:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return redacted(str(error)) or type(error).__name__

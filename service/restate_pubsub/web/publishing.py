@@ -193,7 +193,7 @@ def _refuse_calls(request: Request) -> None:
             "This is the restate-pubsub service, not Restate's ingress: give the client the ingress's URL, such as "
             "http://localhost:8080"
         )
-        raise WrongAddress(msg)
+        raise WrongAddress(msg, public=msg)
 
 
 async def _lines(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
