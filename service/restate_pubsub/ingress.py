@@ -146,6 +146,19 @@ class Ingress:
             return answer
         raise _error(status, answer_headers.get("x-restate-error-source"), answer, self.name)
 
+    async def send(self, topic: str, handler: str, body: bytes, *, seconds: float = ANSWER_SECONDS) -> None:
+        """Have one handler of one topic called, and do not wait for it.
+
+        Raises:
+            Unavailable: no answer, so that it may not be called.
+
+        """
+        url = URL(f"{self.url}/{self.name}/{_segment(topic)}/{handler}/send", encoded=True)
+        headers = {"content-type": "application/json"}
+        status, answer_headers, answer = await self._request("POST", url, seconds, body, headers)
+        if status not in (200, 202):
+            raise _error(status, answer_headers.get("x-restate-error-source"), answer, self.name)
+
     async def _request(
         self, method: str, url: URL, seconds: float, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, bytes]:

@@ -18,7 +18,7 @@ ANSWER_SECONDS = 10.0
 
 
 class RestateSource:
-    """A `Source` whose pulls name this replica, so that they are woken with the news alone."""
+    """A `Source` whose pulls name this replica: they are woken with the newest batch alone."""
 
     def __init__(self, ingress: Ingress, replica: str) -> None:
         """`replica` is the subscriber that pulls name."""
@@ -37,6 +37,14 @@ class RestateSource:
             request["limit"] = limit
         answer = await self._ingress.call(topic, "pull", msgspec.json.encode(request), seconds=wait + ANSWER_SECONDS)
         return calls.decode_pull_response(answer, offset)
+
+    async def release(self, topic: str) -> None:
+        """Take out what this replica has waiting: its suspended pull ends at once.
+
+        It is sent and not waited for, since it queues behind the topic's writes.
+        """
+        nobody = calls.Subscription(0, "", self._replica, cancel=True)
+        await self._ingress.send(topic, "subscribe", msgspec.json.encode(nobody), seconds=ANSWER_SECONDS)
 
 
 class _Info(msgspec.Struct):

@@ -29,6 +29,7 @@ from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.restate_source import RestateSource
 from restate_pubsub.ingress import Ingress
 from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.sse import message_frame
 from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
 from restate_pubsub.topic.policy import Retention
@@ -120,6 +121,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     hub = Hub(
         RestateSource(ingress, replica),
         replica,
+        message_frame,
         FeedOptions(
             pull_wait=settings.feed_pull_timeout,
             linger=settings.linger,
