@@ -39,6 +39,11 @@ class Appetite:
         self.stop = 0
         """Where the page ends that its reader took from last."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether its reader keeps up with its pages, so that the next one may be read ahead of it."""
+        return self.size == READ_BYTES
+
     def change(self, offset: int) -> None:
         """Ask for less or for more, since there is no page any more that holds `offset`."""
         self.size = max(self.size // 2, TAKE_MAX_BYTES) if offset < self.stop else min(self.size * 2, READ_BYTES)

@@ -125,7 +125,7 @@ class Reader:
         # What was there before this reader came did not wait for a write: it has no lag.
         lag = asyncio.get_running_loop().time() - arrived if arrived >= joined else None
         self._observer.delivered(chunk.next_offset - chunk.offset, len(chunk.data), lag)
-        if arrived == NEVER and chunk.next_offset < self._appetite.stop:  # it does take what it gets
+        if arrived == NEVER and self._appetite.is_full and chunk.next_offset < self._appetite.stop:
             self.feed.catch_up.read_ahead(self._appetite.stop, self._appetite.size)
 
     def _go_on_after(self, reset: Reset) -> None:

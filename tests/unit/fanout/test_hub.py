@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from restate_pubsub.errors import Unavailable
+from restate_pubsub.fanout import hub as hub_module
 from restate_pubsub.fanout import puller as puller_module
 from restate_pubsub.fanout.feed import FeedOptions
 from restate_pubsub.fanout.hub import Hub
@@ -326,6 +328,112 @@ async def test_a_feed_outlives_its_last_reader_a_while_and_then_goes(source: Mem
     assert "t" in hub._feeds
     await until(lambda: not hub._feeds and not hub._retiring, "the feed to go")
     await hub.close()
+
+
+async def closing_time(topics: int) -> float:
+    """Return the CPU seconds for a hundred readers that leave, each the only one of its topic."""
+    hub = Hub(MemorySource(), "here", encoded)
+    readers = [hub.open(f"t{at}", Start()) for at in range(topics)]
+    began = time.process_time()
+    for reader in readers[:100]:
+        reader.close()
+    seconds = time.process_time() - began
+    await hub.close()
+    return seconds
+
+
+async def test_a_reader_that_leaves_costs_the_same_at_any_number_of_topics() -> None:
+    """Thousands that leave at the same moment must not stop the loop."""
+    few, many = [min([await closing_time(topics) for _ in range(3)]) for topics in (100, 4000)]
+    assert many < 10 * few
+
+
+class Slow(MemorySource):
+    """A log that takes its time for a release, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released: list[str] = []
+        self.under_way = self.most = 0
+        self.goes_on = asyncio.Event()
+
+    async def release(self, topic: str) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.goes_on.wait()
+            await super().release(topic)
+            self.released.append(topic)
+        finally:
+            self.under_way -= 1
+
+
+async def test_a_feed_that_goes_takes_its_waiting_pull_along(source: MemorySource) -> None:
+    """Once nobody reads the topic any more, the log has nobody waiting for it."""
+    hub = Hub(source, "here", encoded, FeedOptions(linger=0.0))
+    async with Following(hub.open("t", Start())):
+        await until(lambda: source.waiting["t"], "the pull to wait")
+    await until(lambda: "t" not in source.waiting, "the release")
+    await hub.close()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_only_feeds_that_may_be_waited_for_are_released(closed: bool) -> None:  # noqa: FBT001
+    """Not one that has ended, nor one that never found its topic."""
+    source = Slow()
+    source.goes_on.set()
+    hub = Hub(source, "here", encoded, FeedOptions(linger=0.0))
+    source.append("t", *numbers(0, 1))
+    if closed:
+        source.close("t")
+    else:
+        source.failing = Unavailable()
+    async with Following(hub.open("t", Start())) as reader:
+        if closed:
+            await reader.ended()
+    await until(lambda: not hub._feeds and not hub._retiring, "the feed to go")
+    await hub.close()
+    assert [] == source.released
+
+
+async def test_a_topic_that_is_read_again_before_its_release_is_not_released() -> None:
+    """Its pull would be ended at once."""
+    source = Slow()
+    source.goes_on.set()
+    hub = Hub(source, "here", encoded, FeedOptions(linger=0.0))
+    async with Following(hub.open("t", Start())) as first:
+        await first.resolved()
+    await until(lambda: not hub._feeds, "the feed to be taken out")
+    async with Following(hub.open("t", Start())) as again:
+        source.append("t", *numbers(0, 1))
+        await again.is_told(lines(0, 1))
+    await hub.close()
+
+
+async def test_at_the_end_all_topics_are_released_at_once_but_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During the drain as soon as their readers have gone; those that fail, or are late, hold nothing up."""
+    monkeypatch.setattr(hub_module, "RELEASE_SECONDS", 0.2)
+    source = Slow()
+    hub = Hub(source, "here", encoded, FeedOptions(linger=60.0))
+    topics = [f"t{at}" for at in range(100)]
+    readers = [Following(hub.open(topic, Start())) for topic in topics]
+    await until(lambda: source.waiting.total() == 100, "all to wait")
+    for reader in readers[:10]:
+        await reader.close()  # these linger
+    for reader in readers[10:]:
+        reader.task.add_done_callback(lambda _task, reader=reader: reader.reader.close())  # type: ignore[misc]
+    await hub.drain(0.01)
+    assert 0 == hub.topics
+    await until(lambda: source.most, "the first releases")
+    source.goes_on.set()
+    await until(lambda: len(source.released) == 100, "all to be released")
+    assert source.most <= 32
+    source.goes_on.clear()
+    late = Following(hub.open("late", Start()))
+    await late.resolved()
+    await asyncio.wait_for(hub.close(), 5)
+    assert 0 == source.under_way
+    await late.close()
 
 
 async def test_every_reader_gets_everything_once_whatever_happens(source: MemorySource) -> None:
