@@ -99,6 +99,8 @@ def quota_of(settings: Settings) -> Quota:
         streams=settings.max_streams,
         streams_per_client=settings.max_streams_per_client,
         streams_per_topic=settings.max_streams_per_topic,
+        topics=settings.max_topics,
+        topic_rate_per_client=settings.topic_rate_per_client,
         stream_rate=settings.stream_rate,
         stream_rate_per_client=settings.stream_rate_per_client,
         publish_rate_per_client=settings.publish_rate_per_client,

@@ -80,7 +80,10 @@ class Streams:
                 raise Unavailable(msg, public=msg)
             if request.method == "HEAD":
                 return Response(headers=HEADERS, media_type=MEDIA_TYPE)
-            await place.enter_async_context(self._admission.stream(self._callers.client(request), topic))
+            client = self._callers.client(request)
+            await place.enter_async_context(self._admission.stream(client, topic))
+            if not self._hub.follows(topic):
+                await self._admission.new_topic(client, lambda: self._hub.topics)
             reader = self._hub.open(topic, start)
             place.callback(reader.close)
             if await _finished(reader, start, strict=strict):
