@@ -25,6 +25,8 @@ ROOM: Final[dict[str, Any]] = {
     "PUBSUB_MAX_STREAMS": "100000",
     "PUBSUB_STREAM_RATE": "100000",
     "PUBSUB_STREAM_RATE_PER_CLIENT": "100000",
+    "PUBSUB_MAX_TOPICS": "100000",
+    "PUBSUB_TOPIC_RATE_PER_CLIENT": "100000",
 }
 """All readers here have one address, which a service that protects itself would not serve."""
 

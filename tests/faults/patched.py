@@ -28,7 +28,8 @@ from hypercorn.asyncio import tcp_server
 from hypercorn.protocol.h2 import H2Protocol
 
 from restate_pubsub.commands.main import main
-from restate_pubsub.fanout.hub import Hub, Reader
+from restate_pubsub.fanout.hub import Hub
+from restate_pubsub.fanout.reader import Reader
 from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.server import app
 from restate_pubsub.server import serving as server

@@ -13,6 +13,7 @@ import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, Stream, get, publish, stream, topic_name
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,51 @@ async def test_new_streams_over_the_rate_wait_and_then_are_refused(restate: Rest
         assert await slow.metric("restate_pubsub_refused_total") == 40 - len(let_in)
     finally:
         await slow.stop()
+
+
+async def test_new_topics_are_bounded_by_client_and_in_all(restate: RestateServer, service: Service) -> None:
+    """Problem documents with codes of their own; a topic that is read here already costs nothing."""
+    assert service.process is not None
+    small = await Service(
+        restate,
+        PUBSUB_TRUSTED_PROXIES="1",
+        PUBSUB_MAX_TOPICS="30",
+        PUBSUB_TOPIC_RATE_PER_CLIENT="1",
+        PUBSUB_FEED_LINGER="0s",
+    ).start(register=False)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            known = topic_name()
+            await open_from(stack, small, known, "192.0.2.1")
+
+            async def come() -> str:
+                url = small.topic_url(topic_name())
+                async with (
+                    aiohttp.ClientSession() as session,
+                    session.get(url, headers={"x-forwarded-for": "192.0.2.1"}) as response,
+                ):
+                    if response.status == 200:
+                        return "open"
+                    assert 429 == response.status
+                    assert 1 <= int(response.headers["retry-after"]) <= 6
+                    return str((await response.json())["code"])
+
+            answers = await asyncio.gather(*(come() for _ in range(40)))
+            assert {"open", "topic-rate-of-client"} == set(answers)
+            assert 19 <= answers.count("open") <= 28  # 19 at once, and those that waited up to five seconds
+            await open_from(stack, small, known, "192.0.2.1")
+            await until(lambda: topics(small, 1), "the topics that were left to go")
+            for client in range(29):
+                await open_from(stack, small, topic_name(), f"198.51.100.{client}")
+            assert await refused(small, topic_name(), "192.0.2.3") == (503, "too-many-topics", 10)
+            await open_from(stack, small, known, "192.0.2.3")
+        await until(lambda: topics(small, 0), "all to go")
+    finally:
+        await small.stop()
+
+
+async def topics(service: Service, count: int) -> bool:
+    return await service.metric("restate_pubsub_topics") == count
 
 
 async def test_a_stream_ends_at_its_age_and_the_reader_goes_on(

@@ -116,3 +116,29 @@ async def test_readers_of_one_replica_get_what_the_other_wrote(pair: Pair) -> No
         for n in range(20, 30):
             assert 200 == (await call(pair.restate, topic, "publish", n))[0]
         assert list(range(20, 30)) == [event.data for event in await reader.take(10)]
+
+
+async def test_topics_that_end_when_restate_is_back_end_for_every_reader(pair: Pair) -> None:
+    """Some feeds learn of the end by a pull and some by asking where their topic is: nobody waits for the next pull."""
+    topics = [topic_name() for _ in range(30)]
+    for topic in topics:
+        assert 200 == (await call(pair.restate, topic, "publish", 0))[0]
+    async with contextlib.AsyncExitStack() as stack:
+        readers = [
+            await stack.enter_async_context(stream(service.topic_url(topic)))
+            for service in (pair.one, pair.two)
+            for topic in topics
+        ]
+        assert [0] * len(readers) == [(await reader.next()).data for reader in readers]
+        await pair.restate.kill()
+        await until(lambda: _failed(pair, len(topics)), "every feed to notice")
+        await pair.restate.start()
+        closed = await asyncio.gather(*(call(pair.restate, topic, "close") for topic in topics))
+        assert {200} == {status for status, _ in closed}
+        ends = await asyncio.gather(*(reader.next() for reader in readers))
+        assert {("end", "1")} == {(event.event, event.id) for event in ends}
+
+
+async def _failed(pair: Pair, feeds: int) -> bool:
+    unavailable = 'restate_pubsub_pulls_total{outcome="unavailable"}'
+    return min([await each.metric(unavailable) for each in (pair.one, pair.two)]) >= feeds

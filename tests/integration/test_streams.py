@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -18,6 +20,7 @@ from support.harness import (
     free_port,
     get,
     publish,
+    query,
     restate_server,
     stream,
     subscribed,
@@ -428,3 +431,34 @@ async def test_a_stream_survives_restate_and_notices_a_lost_counter(tmp_path: An
         await service.stop()
         await first.stop()
         await second.stop()
+
+
+@pytest.mark.parametrize("how", ["the readers leave", "the process stops"])
+async def test_a_topic_that_was_only_looked_at_leaves_nothing_behind(
+    restate: RestateServer, service: Service, topic: str, how: str
+) -> None:
+    """No state, and no pull that waits in Restate for something that nobody here is interested in any more."""
+    assert service.process is not None
+    names = [f"{topic}/{at}" for at in range(40)]
+    looks = await Service(restate, PUBSUB_FEED_LINGER="0s").start(register=False)
+
+    async def held() -> tuple[int, int]:
+        state = f"from state where service_key like '{topic}/%'"
+        calls = f"from sys_invocation where target_service_key like '{topic}/%' and status <> 'completed'"
+        found = [await query(restate, f"select count(*) as n {what}") for what in (state, calls)]
+        return found[0][0]["n"], found[1][0]["n"]
+
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            for name in names:
+                await stack.enter_async_context(stream(looks.topic_url(name)))
+            await until(lambda: is_now(held, (40, 40)), "a pull of each topic to wait")
+            if how == "the process stops":
+                assert 0 == await looks.stop()
+        await until(lambda: is_now(held, (0, 0)), "all of it to be gone")
+    finally:
+        await looks.stop()
+
+
+async def is_now(what: Callable[[], Awaitable[object]], expected: object) -> bool:
+    return await what() == expected

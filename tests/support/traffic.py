@@ -28,6 +28,8 @@ UNLIMITED = {
     "PUBSUB_MAX_STREAMS_PER_CLIENT": "100000",
     "PUBSUB_STREAM_RATE": "100000",
     "PUBSUB_STREAM_RATE_PER_CLIENT": "100000",
+    "PUBSUB_MAX_TOPICS": "100000",
+    "PUBSUB_TOPIC_RATE_PER_CLIENT": "100000",
 }
 """All readers of a test come from one address."""
 PATIENT = RetryPolicy(longest=1.0, seconds=600.0)

@@ -1,4 +1,4 @@
-"""How much: open streams and publishes, and how fast new ones come, in all and of one client.
+"""How much: open streams, topics and publishes, and how fast new ones come, in all and of one client.
 
 Everything is counted in the process; what is over a limit is told when to try again, and costs nobody else
 anything. A client is an address (`client_address`).
@@ -19,6 +19,8 @@ TURN_SECONDS = 5.0
 of them come back at once (a rolling update), late is better than refused."""
 FULL_RETRY_SECONDS = 10.0
 """Open streams last long: a place is not free the next second."""
+TOPICS_AT_ONCE_SECONDS = 20.0
+"""So many seconds' worth of new topics come at once, as after a restart those of all who share an address."""
 BUCKETS_SWEPT_AT = 4096
 
 
@@ -29,6 +31,8 @@ class Quota:
     streams: int
     streams_per_client: int
     streams_per_topic: int
+    topics: int
+    topic_rate_per_client: float
     stream_rate: float
     stream_rate_per_client: float
     publish_rate_per_client: float
@@ -126,6 +130,7 @@ class Admission:
         self._publishing: Counter[str] = Counter()
         self._all = Bucket(quota.stream_rate, quota.stream_rate, 0.0)
         self._opening = _Buckets(quota.stream_rate_per_client, quota.stream_rate_per_client)
+        self._following = _Buckets(quota.topic_rate_per_client, TOPICS_AT_ONCE_SECONDS * quota.topic_rate_per_client)
         self._publish_rate = _Buckets(quota.publish_rate_per_client, 2 * quota.publish_rate_per_client)
         self._message_rate = _Buckets(quota.message_rate_per_client, quota.message_rate_per_client)
         self._byte_rate = _Buckets(quota.byte_rate_per_client, quota.byte_rate_per_client)
@@ -166,6 +171,26 @@ class Admission:
             self.streams -= 1
             _less(self._clients, client)
             _less(self._topics, topic)
+
+    async def new_topic(self, client: str, topics: Callable[[], int]) -> None:
+        """Wait until a client may have one more topic followed; `topics` says how many are.
+
+        Raises:
+            TooMany, Busy: over a limit.
+
+        """
+        now = self._clock()
+        own = self._following.of(client, now)
+        waits = own.wait(now)
+        if waits > TURN_SECONDS:
+            msg = f"Your address opens more than {own.rate:g} topics a second that nobody reads yet"
+            raise TooMany(msg, code="topic-rate-of-client", retry_after=waits)
+        own.take(now)
+        if waits:
+            await self._sleep(waits)
+        if topics() >= self.quota.topics:
+            msg = f"{self.quota.topics} topics are followed, which is the most that this process takes"
+            raise Busy(msg, code="too-many-topics", retry_after=FULL_RETRY_SECONDS)
 
     async def _turn(self, client: str) -> None:
         now = self._clock()

@@ -1,4 +1,5 @@
-"""Topics as this process reads them: hub, feeds, readers, and the source behind them.
+"""Topics as this process reads them: a hub of feeds, their readers, and the log behind them.
 
-It knows no web framework; only `restate_source` knows Restate.
+It knows no web framework and no bytes of any protocol: who builds it hands in how a message is encoded. Only
+`restate_source` knows Restate.
 """

@@ -23,35 +23,35 @@ class Observer(Protocol):
     def delivered(self, messages: int, size: int, lag: float | None) -> None:
         """Messages were written to one reader, `lag` seconds after the last of them came.
 
-        None: they were here before the reader, or were read again from Restate.
+        None: they were here before the reader, or were read again.
         """
 
     def arrived(self, messages: int, *, locally: bool) -> None:
         """Messages came to a feed: from a write in this process, or by a pull."""
 
     def pulled(self, outcome: str) -> None:
-        """A pull ended: `messages`, `timeout`, `gone`, `unavailable` or `error`."""
+        """A pull was answered, or failed: `messages`, `timeout`, `gone`, `unavailable` or `error`."""
 
     def caught_up(self, messages: int) -> None:
-        """Messages were read again from Restate for readers behind the ring."""
+        """Messages were read again for readers behind the ring."""
 
     def was_reset(self) -> None:
-        """A reader's place was gone."""
+        """What a reader was to get next was gone."""
 
-    def suspected(self) -> None:
-        """A write was cut off before it was delivered here."""
+    def delivery_uncertain(self) -> None:
+        """A write may not have been delivered here: the feed asks the log."""
 
     def ring_bytes(self, change: int) -> None:
-        """The rings grew or shrank."""
+        """What is kept of messages, the catch-up pages included, grew or shrank."""
 
 
-class Nobody:
+class NullObserver:
     """An observer that does not look."""
 
     def stream_opened(self) -> None:
         """Ignore it."""
 
-    stream_closed = topic_opened = topic_closed = was_reset = suspected = stream_opened
+    stream_closed = topic_opened = topic_closed = was_reset = delivery_uncertain = stream_opened
 
     def delivered(self, messages: int, size: int, lag: float | None) -> None:
         """Ignore it."""

@@ -8,7 +8,7 @@ import msgspec
 
 from restate_pubsub.errors import Unavailable
 from restate_pubsub.fanout.source import Position
-from restate_pubsub.protocol import messages
+from restate_pubsub.protocol import calls, messages
 
 if TYPE_CHECKING:
     from restate_pubsub.ingress import Ingress
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 10.0
 
 
 class RestateSource:
-    """A `Source` whose pulls name this replica, so that they are woken with the news alone."""
+    """A `Source` whose pulls name this replica: they are woken with the newest batch alone."""
 
     def __init__(self, ingress: Ingress, replica: str) -> None:
         """`replica` is the subscriber that pulls name."""
@@ -32,6 +32,14 @@ class RestateSource:
     async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
         return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._replica)
+
+    async def release(self, topic: str) -> None:
+        """Take out what this replica has waiting: its suspended pull ends at once.
+
+        It is sent and not waited for, since it queues behind the topic's writes.
+        """
+        nobody = calls.Subscription(0, "", self._replica, cancel=True)
+        await self._ingress.send(topic, "subscribe", msgspec.json.encode(nobody), seconds=ANSWER_SECONDS)
 
 
 class _Info(msgspec.Struct):

@@ -1,15 +1,18 @@
-"""A feed's recent messages as encoded frames, bounded in bytes. Pure bookkeeping, no I/O.
+"""Consecutive messages as encoded frames, bounded in bytes. Pure bookkeeping, no I/O.
 
-Frames lie in one list; `base` is the offset of the first. A reader holds an offset and takes everything from
-there in one piece; readers at the same place share the piece.
+Frames lie in one list; `base` is the offset of the first. A reader holds an offset and takes what follows in one
+chunk; readers at the same offset share the chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-TAKE_MAX_BYTES = 256 * 1024
-"""At most this is joined for one write: a reader far behind takes the ring in several, and others get in between."""
+from restate_pubsub.fanout.steps import Chunk
+
+TAKE_MAX_BYTES = 128 * 1024
+"""At most this is joined for one write: a reader far behind takes the ring in several, and others get in between.
+It is also what a reader that takes nothing holds."""
 
 
 class Ring:
@@ -21,26 +24,27 @@ class Ring:
 
     def clear(self, base: int) -> None:
         """Forget all frames and go on at `base`."""
-        self.base = base
+        self.base = self.tail = base
+        """The offsets of the first frame, and after the last one."""
         self.size = 0
         self._frames: list[bytes] = []
         self._gone = 0  # frames dropped from the front but still in the list: deleting is amortised
-        self._piece: tuple[int, int, bytes] | None = None
-
-    @property
-    def tail(self) -> int:
-        """The offset after the last frame."""
-        return self.base + len(self)
+        self._chunk: Chunk | None = None
 
     def __len__(self) -> int:
         """Return how many frames there are."""
-        return len(self._frames) - self._gone
+        return self.tail - self.base
+
+    def __contains__(self, offset: int) -> bool:
+        """Whether the frame at `offset` is here."""
+        return self.base <= offset < self.tail
 
     def extend(self, frames: Sequence[bytes]) -> None:
         """Add frames at the tail."""
         self._frames.extend(frames)
+        self.tail += len(frames)
         self.size += sum(map(len, frames))
-        self._piece = None
+        self._chunk = None
 
     def drop_below(self, head: int) -> None:
         """Forget the frames below `head`."""
@@ -54,7 +58,7 @@ class Ring:
         """Forget the oldest frames until at most `max_bytes` are left."""
         while self.size > max_bytes and len(self):
             self._drop_first()
-            self._piece = None
+            self._chunk = None
 
     def _drop_first(self) -> None:
         self.size -= len(self._frames[self._gone])
@@ -65,10 +69,10 @@ class Ring:
             del self._frames[: self._gone]
             self._gone = 0
 
-    def take(self, offset: int) -> tuple[bytes, int]:
-        """Return the frames from `offset` on, joined, and the offset after them; `base <= offset < tail`."""
-        if self._piece is not None and self._piece[0] == offset:
-            return self._piece[2], self._piece[1]
+    def take(self, offset: int) -> Chunk:
+        """Return the frames from `offset` on, joined; `base <= offset < tail`."""
+        if self._chunk is not None and self._chunk.offset == offset:
+            return self._chunk
         start = stop = self._gone + offset - self.base
         size = 0
         while stop < len(self._frames):
@@ -76,7 +80,6 @@ class Ring:
             if size > TAKE_MAX_BYTES and stop > start:
                 break
             stop += 1
-        piece = b"".join(self._frames[start:stop]) if stop - start > 1 else self._frames[start]
-        after = offset + stop - start
-        self._piece = (offset, after, piece)
-        return piece, after
+        data = b"".join(self._frames[start:stop]) if stop - start > 1 else self._frames[start]
+        self._chunk = Chunk(offset, data, offset + stop - start)
+        return self._chunk

@@ -1,8 +1,9 @@
-"""Where a feed gets its topic from: the protocol the hub owns, and one that lives in memory for tests."""
+"""The log as feeds see it: a protocol, and one that lives in memory, for tests."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ class Position(NamedTuple):
 class Source(Protocol):
     """What a feed asks of the log.
 
-    Both raise `Unavailable` for what may pass, and any other `PubsubError` for what is an answer.
+    All raise `Unavailable` for what may pass, and any other `PubsubError` for what is an answer.
     """
 
     async def position(self, topic: str) -> Position:
@@ -37,6 +38,9 @@ class Source(Protocol):
             PullTimeout: nothing came.
 
         """
+
+    async def release(self, topic: str) -> None:
+        """Tell the log that nobody here waits for news of the topic any more. It may be left out, and costs then."""
 
 
 @dataclass
@@ -58,6 +62,10 @@ class MemorySource:
         """Start without topics."""
         self._topics: dict[str, _MemoryTopic] = {}
         self.pulls = 0
+        self.waiting: Counter[str] = Counter()
+        """How many pulls wait on each topic, those that were cancelled included until the topic is released."""
+        self.clock_behind = 0.0
+        """Seconds by which a pull's wait is over too early."""
         self.failing: Exception | None = None
         """Raised by every call while set."""
 
@@ -109,10 +117,13 @@ class MemorySource:
         await asyncio.sleep(0)
         log = self._topic(topic)
         if offset >= log.tail and not log.closed and self.failing is None:
+            self.waiting[topic] += 1
             try:
-                await asyncio.wait_for(log.changed.wait(), wait)
+                await asyncio.wait_for(log.changed.wait(), max(wait - self.clock_behind, 0.0))
             except TimeoutError:
+                self.waiting[topic] -= 1
                 raise PullTimeout from None
+            self.waiting[topic] -= 1
             log = self._topic(topic)
         if self.failing is not None:
             raise self.failing
@@ -122,3 +133,10 @@ class MemorySource:
         messages = log.messages[offset - log.head : stop - log.head]
         after = offset + len(messages)
         return Batch(offset, messages, after, closed=log.closed and after >= log.tail, head=log.head)
+
+    async def release(self, topic: str) -> None:
+        """Forget those who were waiting and have been cancelled."""
+        await asyncio.sleep(0)
+        if self.failing is not None:
+            raise self.failing
+        self.waiting.pop(topic, None)

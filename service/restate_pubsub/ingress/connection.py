@@ -133,6 +133,18 @@ class Ingress:
             await self._refuse_admin()
         return answers.result(answer, self.target(topic, handler))
 
+    async def send(self, topic: str, handler: str, body: bytes, *, seconds: float = ANSWER_SECONDS) -> None:
+        """Have one handler of one topic called, and do not wait for it.
+
+        Raises:
+            Unavailable: no answer, so that it may not be called.
+
+        """
+        url = URL(f"{self.url}/{self.name}/{_segment(topic)}/{handler}/send", encoded=True)
+        answer = await self._request("POST", url, seconds, body, {"content-type": "application/json"})
+        if answer.status != 202:
+            answers.result(answer, self.target(topic, handler))
+
     async def pull(
         self,
         topic: str,

@@ -29,6 +29,7 @@ from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.restate_source import RestateSource
 from restate_pubsub.ingress import Ingress
 from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.sse import message_frame
 from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
 from restate_pubsub.topic.policy import Retention
@@ -98,6 +99,8 @@ def quota_of(settings: Settings) -> Quota:
         streams=settings.max_streams,
         streams_per_client=settings.max_streams_per_client,
         streams_per_topic=settings.max_streams_per_topic,
+        topics=settings.max_topics,
+        topic_rate_per_client=settings.topic_rate_per_client,
         stream_rate=settings.stream_rate,
         stream_rate_per_client=settings.stream_rate_per_client,
         publish_rate_per_client=settings.publish_rate_per_client,
@@ -120,6 +123,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     hub = Hub(
         RestateSource(ingress, replica),
         replica,
+        message_frame,
         FeedOptions(
             pull_wait=settings.feed_pull_timeout,
             linger=settings.linger,

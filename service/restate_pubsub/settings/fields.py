@@ -340,6 +340,22 @@ class Settings(BaseModel):
         "One client address may open this many streams a second.",
         ge=1,
     )
+    max_topics: int = _field(
+        "PUBSUB_MAX_TOPICS",
+        10_000,
+        "Limits",
+        "One process follows this many topics at the same time. A topic that nobody reads any more counts until "
+        "PUBSUB_FEED_LINGER is over.",
+        ge=1,
+    )
+    topic_rate_per_client: int = _field(
+        "PUBSUB_TOPIC_RATE_PER_CLIENT",
+        20,
+        "Limits",
+        "One client address may open this many topics a second that nobody reads here yet, and twenty times that at "
+        "once. More wait for their turn, and are refused if that takes longer than 5 s.",
+        ge=1,
+    )
     publish_rate_per_client: int = _field(
         "PUBSUB_PUBLISH_RATE_PER_CLIENT",
         100,

@@ -53,12 +53,16 @@ class Metrics:
         self._catchup_messages = Counter(f"{PREFIX}_catchup_messages", "Messages of such reads", registry=registry)
         self._resets = Counter(f"{PREFIX}_resets", "Readers told that their place is gone", registry=registry)
         self._slow = Counter(f"{PREFIX}_slow_readers", "Readers cut off because they took nothing", registry=registry)
-        self._suspected = Counter(
+        self._uncertain = Counter(
             f"{PREFIX}_suspected_writes",
             "Writes cut off before local delivery; the feed asked Restate",
             registry=registry,
         )
-        self._ring = Gauge(f"{PREFIX}_ring_bytes", "Bytes of recent messages in memory", registry=registry)
+        self._ring = Gauge(
+            f"{PREFIX}_ring_bytes",
+            "Bytes of messages in memory, catch-up pages included",
+            registry=registry,
+        )
         self._published = Counter(
             f"{PREFIX}_messages_published",
             "Messages that the object appended, by handler",
@@ -145,12 +149,12 @@ class Metrics:
         """A reader's place was gone."""
         self._resets.inc()
 
-    def suspected(self) -> None:
-        """A write was cut off before it was delivered here."""
-        self._suspected.inc()
+    def delivery_uncertain(self) -> None:
+        """A write may not have been delivered here."""
+        self._uncertain.inc()
 
     def ring_bytes(self, change: int) -> None:
-        """The rings grew or shrank."""
+        """What is kept of messages grew or shrank."""
         self._ring.inc(change)
 
     def slow_reader(self) -> None:

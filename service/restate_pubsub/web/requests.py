@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 
 from restate_pubsub.errors import InvalidRequest, InvalidTopic
-from restate_pubsub.fanout.hub import Start
+from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.names import MAX_OFFSET, check_topic
 

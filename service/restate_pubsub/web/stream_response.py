@@ -17,7 +17,7 @@ from restate_pubsub.protocol.sse import HEARTBEAT, heartbeat_event, opening
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from restate_pubsub.fanout.hub import Reader
+    from restate_pubsub.web.sse_reader import SseReader
 
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 """What every stream carries. `no-transform` keeps proxies that compress from holding events back; nginx, which may
@@ -41,7 +41,7 @@ class StreamResponse(EventSourceResponse):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: SseReader,
         *,
         retry: float,
         heartbeat: float,
@@ -170,7 +170,7 @@ def _opening(retry: float) -> bytes:
     return opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311 - spreads load
 
 
-async def _frames(first: bytes, beat: bytes, reader: Reader) -> AsyncIterator[bytes]:
+async def _frames(first: bytes, beat: bytes, reader: SseReader) -> AsyncIterator[bytes]:
     """Yield the opening, in one write with what the reader has without waiting, and then what comes.
 
     `beat` is a visible heartbeat, or nothing. It follows the opening, or carries the id of where the stream begins.

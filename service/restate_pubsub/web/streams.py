@@ -15,10 +15,13 @@ from starlette.responses import Response
 
 from restate_pubsub.access.admission import Admission
 from restate_pubsub.errors import OffsetGone, Unavailable
-from restate_pubsub.fanout.hub import Hub, Reader, Start
+from restate_pubsub.fanout.hub import Hub
+from restate_pubsub.fanout.reader import Reader
+from restate_pubsub.fanout.window import Start
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import choice_of, flag_of, start_of
+from restate_pubsub.web.sse_reader import SseReader
 from restate_pubsub.web.stream_response import HEADERS, MEDIA_TYPE, StreamResponse, come_back
 
 if TYPE_CHECKING:
@@ -83,13 +86,15 @@ class Streams:
                 return Response(headers=HEADERS, media_type=MEDIA_TYPE)
             client = self._callers.client(request)
             await place.enter_async_context(self._admission.stream(client, topic))
+            if not self._hub.follows(topic):
+                await self._admission.new_topic(client, lambda: self._hub.topics)
             reader = self._hub.open(topic, start)
             place.callback(reader.close)
             if await _finished(reader, start, strict=strict):
                 return Response(status_code=204, headers={"cache-control": "no-store"})
             # From here on the response holds the place, and gives it back at its end.
             return StreamResponse(
-                reader,
+                SseReader(reader),
                 retry=settings.retry,
                 heartbeat=settings.heartbeat,
                 visible_heartbeats=visible_heartbeats,
@@ -113,8 +118,8 @@ async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
     """
     if strict or start.resumes or start.kind != "offset":
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reader.place(), STRICT_PATIENCE if strict else PATIENCE)
-    if strict and not reader.placed:
+            await asyncio.wait_for(reader.resolve_start(), STRICT_PATIENCE if strict else PATIENCE)
+    if strict and not reader.resolved:
         msg = "Restate did not say where the topic begins, and strict=true wants to know: try again"
         raise Unavailable(msg, public=msg)
     if strict and reader.reset is not None:

@@ -15,6 +15,8 @@ ROOMY = Quota(
     streams=10_000,
     streams_per_client=1000,
     streams_per_topic=5000,
+    topics=10_000,
+    topic_rate_per_client=20,
     stream_rate=500,
     stream_rate_per_client=200,
     publish_rate_per_client=100,
@@ -205,3 +207,30 @@ async def test_requests_of_one_client_share_its_rate() -> None:
         await one.pay()
         await other.pay()
     assert time.slept == [1.0, 1.0]
+
+
+async def test_new_topics_of_a_client_wait_for_their_turn() -> None:
+    """Twenty seconds' worth at once, then one after the other, up to five seconds; others wait for nothing."""
+    time = Time()
+    let = admission(time, topic_rate_per_client=2)
+    for _ in range(50):
+        await let.new_topic("a", lambda: 0)
+    assert time.slept == [at * 0.5 for at in range(1, 11)]
+    with pytest.raises(TooMany) as caught:
+        await let.new_topic("a", lambda: 0)
+    assert (caught.value.code, caught.value.retry_after) == ("topic-rate-of-client", 5.5)
+    time.slept.clear()
+    await let.new_topic("b", lambda: 0)
+    assert not time.slept
+
+
+async def test_no_more_topics_than_the_process_follows() -> None:
+    """Counted when its turn has come: others may have opened theirs meanwhile."""
+    time = Time()
+    let = admission(time, topics=3, topic_rate_per_client=1)
+    topics = iter([2, 3])
+    await let.new_topic("a", lambda: next(topics))
+    with pytest.raises(Busy) as caught:
+        await let.new_topic("b", lambda: next(topics))
+    assert (caught.value.code, caught.value.status) == ("too-many-topics", 503)
+    assert caught.value.retry_after > 0

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restate_pubsub.fanout.ring import TAKE_MAX_BYTES, Ring
+from restate_pubsub.fanout.steps import Chunk
 from restate_pubsub.protocol import sse as frames
 from restate_pubsub.protocol.messages import Message
 
@@ -46,14 +47,14 @@ def test_a_ring_is_the_end_of_what_was_added(steps: list[list[bytes] | int]) -> 
         assert len(log) == ring.tail
         assert sum(map(len, log[ring.base :])) == ring.size
         for at in range(ring.base, ring.tail):
-            assert (b"".join(log[at:]), ring.tail) == ring.take(at)
+            assert Chunk(at, b"".join(log[at:]), ring.tail) == ring.take(at)
 
 
 def test_readers_at_the_same_place_share_one_piece() -> None:
     """The frames are joined once, however many read them."""
     ring = Ring()
     ring.extend([b"a", b"b"])
-    assert ring.take(0)[0] is ring.take(0)[0]
+    assert ring.take(0) is ring.take(0)
 
 
 def test_a_reader_far_behind_takes_the_ring_in_parts() -> None:
@@ -62,8 +63,9 @@ def test_a_reader_far_behind_takes_the_ring_in_parts() -> None:
     ring.extend([b"x" * (TAKE_MAX_BYTES - 1), b"yy", b"z" * TAKE_MAX_BYTES * 2])
     taken, at = [], 0
     while at < ring.tail:
-        piece, at = ring.take(at)
-        taken.append(len(piece))
+        chunk = ring.take(at)
+        taken.append(len(chunk.data))
+        at = chunk.next_offset
     assert taken == [TAKE_MAX_BYTES - 1, 2, TAKE_MAX_BYTES * 2]
 
 

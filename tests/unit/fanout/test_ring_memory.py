@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from restate_pubsub.fanout.observer import Nobody
+from restate_pubsub.fanout.observer import NullObserver
 from restate_pubsub.fanout.ring_memory import RingMemory
 
 
-class Watcher(Nobody):
+class Watcher(NullObserver):
     """Adds up what it is told."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from restate_pubsub.errors import InvalidRequest, InvalidTopic
-from restate_pubsub.fanout.hub import Start
+from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.web.requests import flag_of, start_of, topic_of
 

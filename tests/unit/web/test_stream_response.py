@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from restate_pubsub.fanout.hub import Start
+from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.messages import Message as Published
 from restate_pubsub.protocol.sse import message_frame, place_frame
 from restate_pubsub.web.stream_response import StreamResponse, come_back

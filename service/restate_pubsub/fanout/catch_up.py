@@ -1,0 +1,192 @@
+"""Reads one topic's older messages again, for readers behind the ring; those at about the same offset share a read."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from restate_pubsub.errors import OffsetGone, PullTimeout
+from restate_pubsub.fanout.pages import READ_BYTES, Page, Pages
+from restate_pubsub.fanout.ring import TAKE_MAX_BYTES, Ring
+from restate_pubsub.fanout.steps import Chunk, Encode
+from restate_pubsub.fanout.window import HeadMoved, Learnt, News, Window
+from restate_pubsub.topic.log import PAGE
+
+if TYPE_CHECKING:
+    from restate_pubsub.fanout.observer import Observer
+    from restate_pubsub.fanout.source import Source
+    from restate_pubsub.protocol.messages import Batch
+
+READ_MESSAGES = 16 * PAGE
+"""Most messages in one read."""
+ALIGN_BYTES = 64 * 1024
+"""A read begins where the object's page begins, so that readers nearby share it, unless that brings more than this
+before what its reader wants."""
+
+
+class Appetite:
+    """How many bytes one reader asks for at once.
+
+    A page that is forgotten before its reader has taken all of it has to be read again. So a slow reader asks for
+    less each time, down to what it takes in one write, and a fast one for more.
+    """
+
+    def __init__(self) -> None:
+        """Start with everything."""
+        self.size = READ_BYTES
+        self.stop = 0
+        """Where the page ends that its reader took from last."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its reader keeps up with its pages, so that the next one may be read ahead of it."""
+        return self.size == READ_BYTES
+
+    def change(self, offset: int) -> None:
+        """Ask for less or for more, since there is no page any more that holds `offset`."""
+        self.size = max(self.size // 2, TAKE_MAX_BYTES) if offset < self.stop else min(self.size * 2, READ_BYTES)
+
+
+class Read:
+    """A read that is under way for whoever waits for one of its messages."""
+
+    def __init__(self, offset: int, expected: range, task: asyncio.Task[Ring | None]) -> None:
+        """`offset` is the one that it began for; it brings about what is `expected`."""
+        self.offset = offset
+        self.expected = expected
+        self.task = task
+        self.waiting = 0
+
+
+class CatchUp:
+    """The reads and pages of one topic."""
+
+    def __init__(
+        self,
+        topic: str,
+        source: Source,
+        window: Window,
+        *,
+        encode: Encode,
+        locate: Callable[[], Awaitable[object]],
+        learn: Callable[[News], Learnt],
+        pages: Pages,
+        observer: Observer,
+    ) -> None:
+        """Start without pages; `pages` is shared by all topics. What a read tells of the topic is given to `learn`."""
+        self._topic = topic
+        self._source = source
+        self._window = window
+        self._encode = encode
+        self._locate = locate
+        self._learn = learn
+        self._all = pages
+        self._observer = observer
+        self._pages: list[Page] = []
+        self._reads: list[Read] = []
+        self._mean = 0.0
+
+    def take(self, offset: int, appetite: Appetite) -> Chunk | None:
+        """Return what there is in memory from `offset` on; None where that is nothing."""
+        for page in reversed(self._pages):
+            if offset in page.ring:
+                self._all.used(page)
+                appetite.stop = page.ring.tail
+                return page.ring.take(offset)
+        return None
+
+    def read(self, offset: int, size: int) -> Read:
+        """Return a read that is to bring the message at `offset`, and about `size` bytes.
+
+        Its task returns what was read; None where the topic turned out to be another one than was known, and the
+        window has learnt so. It raises what the source raises.
+        """
+        for read in self._reads:
+            if offset in read.expected:
+                return read
+        start = self._start(offset)
+        count = min(READ_MESSAGES, max(int(size / self._mean), 1) if self._mean else READ_MESSAGES)
+        count = max(min(count + offset - start, self._window.ring.base - start), 1)
+        task = asyncio.create_task(self._bring(start, offset, count), name=f"catch up {self._topic}")
+        read = Read(offset, range(start, start + count), task)
+        self._reads.append(read)
+        task.add_done_callback(functools.partial(self._ended, read))
+        return read
+
+    def read_ahead(self, offset: int, size: int) -> None:
+        """Begin the read of what a reader wants from `offset` on, which it has not reached yet."""
+        if offset < self._window.ring.base and not any(offset in page.ring for page in self._pages):
+            self.read(offset, size)
+
+    def leave(self, read: Read) -> None:
+        """End a read for which nobody waits any more."""
+        if not read.waiting and read in self._reads:
+            read.task.cancel()
+            self._reads.remove(read)
+
+    def clear(self) -> None:
+        """Forget everything: what was read before must not be shown as what is there now."""
+        for read in self._reads:
+            read.task.cancel()
+        self._reads.clear()
+        for page in self._pages:
+            self._all.drop(page)
+        self._pages.clear()
+
+    async def stop(self) -> None:
+        """End all reads, and give the memory back."""
+        tasks = [read.task for read in self._reads]
+        self.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, read: Read, task: asyncio.Task[Ring | None]) -> None:
+        if read in self._reads:
+            self._reads.remove(read)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may be gone
+
+    def _start(self, offset: int) -> int:
+        start = max(offset - offset % PAGE, min(self._window.head, offset))
+        ring = self._window.ring
+        mean = self._mean or (ring.size / len(ring) if len(ring) else 0.0)
+        return start if (offset - start) * mean <= ALIGN_BYTES else offset
+
+    async def _bring(self, start: int, offset: int, count: int) -> Ring | None:
+        async with self._all.reads:
+            try:
+                batch = await self._pull(start, offset, count)
+            except OffsetGone as gone:
+                self._learn(HeadMoved(gone.head))
+                return None
+            except PullTimeout:  # nothing there, where there was something: the counter was lost
+                await self._locate()
+                return None
+            self._observer.caught_up(len(batch.messages))
+            ring = Ring(batch.offset)
+            ring.extend([self._encode(at, message) for at, message in enumerate(batch.messages, batch.offset)])
+        self._mean = ring.size / len(ring) if len(ring) else self._mean
+        page = Page(ring, self._forget)
+        self._pages.append(page)
+        self._all.add(page)
+        if batch.closed:
+            self._learn(batch)
+        elif batch.head is not None:
+            self._learn(HeadMoved(batch.head))
+        return ring
+
+    async def _pull(self, start: int, offset: int, count: int) -> Batch:
+        try:
+            batch = await self._source.pull(self._topic, start, limit=count)
+        except OffsetGone as gone:
+            if gone.head > offset:
+                raise
+        else:
+            if batch.next_offset > offset:
+                return batch
+        # The head has moved into the object's page, or the answer was cut before it reached the reader's offset.
+        return await self._source.pull(self._topic, offset, limit=count)
+
+    def _forget(self, page: Page) -> None:
+        self._pages.remove(page)

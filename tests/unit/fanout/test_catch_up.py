@@ -1,0 +1,368 @@
+"""Readers behind the ring: what they read again, what that costs, and what they hold meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restate_pubsub.errors import OffsetGone, PullTimeout, Unavailable
+from restate_pubsub.fanout import puller as puller_module
+from restate_pubsub.fanout.catch_up import READ_MESSAGES, Appetite
+from restate_pubsub.fanout.feed import FeedOptions
+from restate_pubsub.fanout.hub import Hub
+from restate_pubsub.fanout.observer import NullObserver
+from restate_pubsub.fanout.pages import READ_BYTES, SHARE, Page, Pages
+from restate_pubsub.fanout.reader import Reader
+from restate_pubsub.fanout.ring import TAKE_MAX_BYTES, Ring
+from restate_pubsub.fanout.ring_memory import RingMemory
+from restate_pubsub.fanout.source import MemorySource
+from restate_pubsub.fanout.steps import Chunk, Step
+from restate_pubsub.fanout.window import Start
+from restate_pubsub.protocol.messages import Batch, Message
+from support.following import Following, encoded, lines, numbers
+from support.waiting import until
+
+PULL_BYTES = 4 * 1024 * 1024
+
+
+class Pulled(MemorySource):
+    """A log whose answers are bounded in bytes, as the object's are, and that notes its reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[tuple[int, int]] = []
+        self.under_way = self.most_under_way = 0
+        self.held: asyncio.Event | None = None
+        """While set to an event that is not: reads wait for it."""
+
+    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+        if wait:
+            return await super().pull(topic, offset, limit=limit, wait=wait)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            if self.held is not None:
+                await self.held.wait()
+            batch = await super().pull(topic, offset, limit=limit)
+        finally:
+            self.under_way -= 1
+        total, count = 0, 0
+        for message in batch.messages:
+            total += len(message.data)
+            if count and total > PULL_BYTES:
+                break
+            count += 1
+        self.reads.append((offset, count))
+        return Batch(offset, batch.messages[:count], offset + count, head=batch.head)
+
+
+def large(count: int, size: int) -> list[Message]:
+    return [Message(b"x" * size)] * count
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are tried again at once."""
+    monkeypatch.setattr(puller_module, "BACKOFF_FIRST", 0.001)
+
+
+async def at_the_tail(hub: Hub, topic: str = "t") -> Reader:
+    """Return a reader that keeps the feed, whose ring is empty: all others are behind it."""
+    reader = hub.open(topic, Start("latest"))
+    await reader.resolve_start()
+    return reader
+
+
+async def take(steps: AsyncGenerator[Step, None], count: int = 1) -> Chunk:
+    """Take so many chunks, as a client does that then takes nothing more; return the last."""
+    chunks = [await anext(steps) for _ in range(count)]
+    assert isinstance(chunks[-1], Chunk)
+    return chunks[-1]
+
+
+async def test_readers_that_start_together_share_the_reads() -> None:
+    """A herd after a restart costs the log what one reader costs."""
+    source = Pulled()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *numbers(0, 2000))
+    readers = [Following(hub.open("t", Start("offset", at % 30))) for at in range(100)]
+    await asyncio.gather(*(reader.is_told(lines(at % 30, 2000)) for at, reader in enumerate(readers)))
+    assert [(0, READ_MESSAGES), (READ_MESSAGES, 2000 - READ_MESSAGES)] == source.reads
+    for reader in readers:
+        await reader.close()
+    await hub.close()
+
+
+@pytest.mark.parametrize("size", [60_000, 300_000])
+async def test_nothing_of_large_messages_is_read_twice(size: int) -> None:
+    """Apart from the first read, which is made before their size is known; it is the object's page up to the reader."""
+    source = Pulled()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *large(400, size))
+    stays = await at_the_tail(hub)
+    reader = hub.open("t", Start("offset", 63))
+    got = 63
+    async for step in reader.steps():
+        assert isinstance(step, Chunk)
+        assert step.offset == got
+        got = step.next_offset
+        if got == 400:
+            break
+    (start, reached), *others = source.reads
+    assert 0 == start
+    assert 400 - max(reached, 63) == sum(count for _, count in others)
+    for one in (reader, stays):
+        one.close()
+    await hub.close()
+
+
+async def test_readers_of_large_messages_at_the_same_place_share_the_reads() -> None:
+    """Also where a read does not begin with the object's page."""
+    source = Pulled()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *large(200, 100_000))
+    stays = await at_the_tail(hub)
+    knows = hub.open("t", Start("offset", 150))  # from here on the size is known
+    await take(knows.steps())
+    source.reads.clear()
+    readers = [hub.open("t", Start("offset", 50 + at % 3)) for at in range(12)]
+    await asyncio.gather(*(take(reader.steps(), 3) for reader in readers))
+    assert len(source.reads) <= 4
+    for one in (*readers, knows, stays):
+        one.close()
+    await hub.close()
+
+
+async def test_readers_that_take_nothing_hold_little() -> None:
+    """A hundred at places of their own, of messages of which a page is 4 MiB: what they share is bounded."""
+    budget = 64 * 1024 * 1024
+    source = Pulled()
+    watcher = Watcher()
+    hub = Hub(source, "here", encoded, FeedOptions(rings_bytes=budget), watcher)
+    source.append("t", *large(20_000, 16_000))
+    stays = await at_the_tail(hub)
+    stuck = [hub.open("t", Start("offset", at * 190)) for at in range(100)]
+    steps = [reader.steps() for reader in stuck]
+    held = [await take(one, 2) for one in steps]
+    assert max(len(chunk.data) for chunk in held) <= TAKE_MAX_BYTES
+    assert watcher.most <= budget // SHARE
+    assert watcher.total == hub._pages.size
+    for one, chunk in zip(steps, held, strict=True):
+        assert chunk.next_offset == (await take(one)).offset  # and they go on
+        await one.aclose()
+    for reader in (*stuck, stays):
+        reader.close()
+    await hub.close()
+    assert 0 == watcher.total
+
+
+class Watcher(NullObserver):
+    """Adds up what is kept."""
+
+    def __init__(self) -> None:
+        self.total = self.most = 0
+
+    def ring_bytes(self, change: int) -> None:
+        self.total += change
+        self.most = max(self.most, self.total)
+
+
+async def test_reads_beyond_the_budget_wait_for_their_turn() -> None:
+    """All are made, a bounded number at the same time; none fails."""
+    source = Pulled()
+    source.held = asyncio.Event()
+    hub = Hub(source, "here", encoded, FeedOptions(rings_bytes=SHARE * 2 * READ_BYTES))
+    topics = [f"t{at}" for at in range(12)]
+    stay = []
+    for topic in topics:
+        source.append(topic, *numbers(0, 10))
+        stay.append(await at_the_tail(hub, topic))
+    readers = [Following(hub.open(topic, Start())) for topic in topics]
+    await until(lambda: source.under_way, "the first reads")
+    assert 2 == source.under_way
+    source.held.set()
+    await asyncio.gather(*(reader.is_told(lines(0, 10)) for reader in readers))
+    assert 2 == source.most_under_way
+    for reader in readers:
+        await reader.close()
+    for one in stay:
+        one.close()
+    await hub.close()
+
+
+async def test_a_read_for_which_nobody_waits_any_more_is_ended() -> None:
+    """Its turn goes to those who are still there; as long as one waits, it goes on."""
+    source = Pulled()
+    source.held = asyncio.Event()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *numbers(0, 10))
+    stays = await at_the_tail(hub)
+    first, second = (Following(hub.open("t", Start())) for _ in range(2))
+    await until(lambda: source.under_way, "the read")
+    await first.close()
+    assert 1 == source.under_way
+    await second.close()
+    await until(lambda: not source.under_way, "the read to end")
+    assert not source.reads
+    stays.close()
+    await hub.close()
+
+
+async def test_a_reader_that_is_stopped_does_not_wait_for_its_read() -> None:
+    """A drain need not wait for the log."""
+    source = Pulled()
+    source.held = asyncio.Event()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *numbers(0, 10))
+    stays = await at_the_tail(hub)
+    async with Following(hub.open("t", Start())) as reader:
+        await until(lambda: source.under_way, "the read")
+        reader.reader.stop()
+        assert [] == await reader.ended()
+    stays.close()
+    await hub.close()
+
+
+@pytest.mark.parametrize("trouble", [Unavailable(), PullTimeout()])
+async def test_a_read_that_fails_is_tried_again(trouble: Exception) -> None:
+    """The reader waits, and loses nothing."""
+    source = Pulled()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *numbers(0, 10))
+    stays = await at_the_tail(hub)
+    source.failing = trouble
+    async with Following(hub.open("t", Start())) as reader:
+        await until(lambda: source.pulls > 3, "some attempts")
+        assert [] == reader.told
+        source.failing = None
+        await reader.is_told(lines(0, 10))
+    stays.close()
+    await hub.close()
+
+
+async def test_a_page_whose_beginning_is_gone_is_read_from_the_readers_offset() -> None:
+    """The head has moved into the object's page, where this process has not heard of that."""
+
+    class Cut(Pulled):
+        async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+            if not wait and offset < 5:
+                raise OffsetGone(offset, 5)
+            return await super().pull(topic, offset, limit=limit, wait=wait)
+
+    source = Cut()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *numbers(0, 10))
+    stays = await at_the_tail(hub)
+    async with Following(hub.open("t", Start("offset", 7))) as reader:
+        await reader.is_told(lines(7, 10))
+    stays.close()
+    await hub.close()
+
+
+def test_a_reader_that_is_too_slow_for_its_pages_asks_for_less() -> None:
+    """Down to what it takes in one write; one that takes all of them asks for more again."""
+    appetite = Appetite()
+    appetite.stop = 100
+    sizes = []
+    for _ in range(10):
+        appetite.change(50)
+        sizes.append(appetite.size)
+    assert [READ_BYTES // 2, READ_BYTES // 4, TAKE_MAX_BYTES] == [*sizes[:2], sizes[-1]]
+    for _ in range(10):
+        appetite.change(100)
+    assert READ_BYTES == appetite.size
+
+
+async def test_a_slow_reader_does_not_have_the_same_read_again_and_again() -> None:
+    """Its pages are forgotten between any two writes: it reads little more than it takes."""
+    source = Pulled()
+    hub = Hub(source, "here", encoded)
+    source.append("t", *large(2000, 16_000))
+    stays = await at_the_tail(hub)
+    reader = hub.open("t", Start())
+    steps = reader.steps()
+    taken = 0
+    for _ in range(40):
+        taken = (await take(steps)).next_offset
+        hub._pages.give_up(READ_BYTES * 100)
+    read = sum(count for _, count in source.reads)
+    assert read < 2 * taken + 3 * READ_BYTES // 16_000
+    for one in (reader, stays):
+        one.close()
+    await hub.close()
+
+
+class Kept:
+    """A page, and whether it is still kept."""
+
+    def __init__(self, size: int, gone: list[Kept] | None = None) -> None:
+        ring = Ring()
+        ring.extend([b"x" * size])
+        self.here = True
+        self.gone = gone
+        self.page = Page(ring, self.forget)
+
+    def forget(self, _page: Page) -> None:
+        self.here = False
+        if self.gone is not None:
+            self.gone.append(self)
+
+
+async def test_pages_that_were_used_least_recently_go_first() -> None:
+    """Where the pages' own share is full, where everything is, and where one is too large by itself."""
+    memory = RingMemory(400, NullObserver())
+    pages = Pages(400, memory)
+    one, two, three, huge = Kept(40), Kept(40), Kept(40), Kept(101)
+    for kept in (one, two):
+        pages.add(kept.page)
+    pages.used(one.page)
+    pages.add(three.page)
+    assert (True, False, True) == (one.here, two.here, three.here)
+    assert 80 == pages.size == memory.total
+    pages.give_up(1)
+    assert (False, True) == (one.here, three.here)
+    pages.add(huge.page)
+    assert (False, False, 0, 0) == (huge.here, three.here, pages.size, memory.total)
+    pages.close()
+
+
+async def test_pages_that_nobody_uses_go_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that somebody uses stay longer."""
+    monkeypatch.setattr("restate_pubsub.fanout.pages.UNUSED_SECONDS", 0.05)
+    memory = RingMemory(4000, NullObserver())
+    pages = Pages(4000, memory)
+    gone: list[Kept] = []
+    busy, idle = Kept(40, gone), Kept(40, gone)
+    pages.add(busy.page)
+    pages.add(idle.page)
+    pages.used(busy.page)
+    await until(lambda: len(gone) == 2, "both to go")
+    assert [idle, busy] == gone
+    assert (0, 0) == (pages.size, memory.total)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "use", "drop", "give"]), st.integers(0, 120)), max_size=40))
+async def test_the_sum_of_the_pages_is_known(steps: list[tuple[str, int]]) -> None:
+    """Whatever happens to them."""
+    memory = RingMemory(400, NullObserver())
+    pages = Pages(400, memory)
+    all_kept: list[Kept] = []
+    for what, number in steps:
+        if what == "add":
+            all_kept.append(Kept(number))
+            pages.add(all_kept[-1].page)
+        elif what == "give":
+            pages.give_up(number)
+            memory.holds(pages, pages.size)
+        elif all_kept and what == "use":
+            pages.used(all_kept[number % len(all_kept)].page)
+        elif all_kept:
+            kept = all_kept[number % len(all_kept)]
+            pages.drop(kept.page)
+            kept.here = False
+        assert sum(kept.page.ring.size for kept in all_kept if kept.here) == pages.size == memory.total <= 100
+    pages.close()
