@@ -15,7 +15,7 @@ from restate_pubsub.protocol.digest import digest
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.topic.memory import Call
 from restate_pubsub.topic.policy import Policy, Retention
-from restate_pubsub.topic.steps import REPEATED_AFTER
+from restate_pubsub.topic.state import REPEATED_AFTER
 from simulation import guarantee
 from simulation.world import Feed, Reader, World
 

@@ -94,8 +94,8 @@ def settings_decide(patch: Patch) -> None:
 def counts_come_after(patch: Patch) -> None:
     """A stream's count is set by itself, after its messages are counted."""
 
-    def remember(ctx: Any, topic: Topic, ref: StreamRef, known: streams.KnownStream, *, new: bool) -> Topic:
-        grown = real(ctx, topic, ref, known, new=new)
+    async def remember(ctx: Any, topic: Topic, ref: StreamRef, known: streams.KnownStream) -> Topic:
+        grown = await real(ctx, topic, ref, known)
         pending.append((ctx, f"{'s' if ref.start is None else 'k'}_{ref.id}", known))
         return replace(grown, last_stream=None)
 
@@ -125,13 +125,13 @@ def the_first_batch_decides(patch: Patch) -> None:
 
 def only_the_newest_are_known(patch: Patch) -> None:
     """A stream is forgotten when others come after it."""
-    real = remembered.known_of
+    real = remembered.lookup
 
-    def known_of(topic: Topic, ref: StreamRef, stored: Any) -> Any:
+    async def lookup(ctx: Any, topic: Topic, ref: StreamRef, stored: Any) -> Any:
         last = topic.last_stream
-        return real(topic, ref, stored) if last is None or last.key.endswith(f"_{ref.id}") else None
+        return await real(ctx, topic, ref, stored) if last is None or last.key.endswith(f"_{ref.id}") else None
 
-    patch.setattr(remembered, "known_of", known_of)
+    patch.setattr(remembered, "lookup", lookup)
 
 
 def keys_are_ids(patch: Patch) -> None:

@@ -179,10 +179,12 @@ class PubsubClient:
 
     async def _write(self, topic: str, handler: str, body: bytes | None, key: str | None) -> bytes:
         names.check_topic(topic, self.limits)
-        key = key or uuid.uuid4().hex
-        if len(key) > MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        key = uuid.uuid4().hex if key is None else key
+        # A header loses the spaces at its ends, so two keys that differ in them would be one.
+        if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable() or key != key.strip():
             msg = (
-                f"The idempotency key {key[:40]!r} ({len(key)} characters): use 1 to {MAX_KEY_LENGTH}, printable ASCII"
+                f"The idempotency key {key[:40]!r} ({len(key)} characters): use 1 to {MAX_KEY_LENGTH} of printable "
+                "ASCII, without spaces at its ends"
             )
             raise InvalidRequest(msg)
         return await self._retried(topic, handler, body, key)

@@ -36,6 +36,9 @@ RESERVED_EVENTS = frozenset({"reset", "end", RESTART_EVENT, HEARTBEAT_EVENT, "er
 
 def check_stream_id(stream: str) -> None:
     """Refuse a stream id that is empty or too long."""
+    if any("\ud800" <= letter <= "\udfff" for letter in stream):
+        msg = f"stream id {stream[:40]!r} holds half a surrogate pair, which is no text"
+        raise InvalidRequest(msg)
     if not 0 < len(stream) <= MAX_STREAM_ID_LENGTH:
         msg = f"stream id {stream[:40]!r} has {len(stream)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
         raise InvalidRequest(msg)

@@ -98,7 +98,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     # 6. The metadata that counts them, with the stream's count in it; sweeps and timers are sent before it says so.
     grown = replace(grown, bounds=sweep.bounds)
     if ref is not None and known is not None:
-        grown = remembered.remember(ctx, grown, ref, known, new=loaded.known is None)
+        grown = await remembered.remember(ctx, grown, ref, known)
     if sweep.more:
         grown = swept_soon(ctx, grown)
     grown = timed(ctx, grown)

@@ -75,13 +75,13 @@ async def cut(
 async def delete(ctx: ExclusiveContext, options: TopicOptions, loaded: Loaded) -> None:
     """Forget the topic's messages and streams; only its counters stay. What is too much for one call a sweep clears."""
     topic = loaded.topic
-    if not topic.exists or topic.empty:
-        return
     kept = (state.METADATA_KEY, state.SUBSCRIPTION_KEY, state.UNFINISHED_KEY)
     keys = await ctx.keys()
     log = stray_keys(keys, topic.deleted().bounds)
     in_log = set(log)
     others = [key for key in keys if key not in in_log and key not in kept]
+    if not log and not others and topic.empty:
+        return
     topic = topic.deleted()
     topic = swept_soon(ctx, topic) if len(log) > CLEARED_PER_CALL else swept_later(ctx, topic)
     ctx.set(state.UNFINISHED_KEY, b"true")

@@ -116,7 +116,7 @@ class Handlers:
             topic = replace(topic, sweeping=0)
         elif call.due == topic.sweep_due:
             topic = replace(topic, sweep_due=0)
-        topic, forget = await remembered.due(ctx, topic)
+        topic, forget = remembered.due(topic)
         if forget is not None:
             ctx.send("forget", msgspec.json.encode(forget), remembered.FORGET_SECONDS)
         await cut(ctx, self.options, replace(loaded, topic=topic), topic.bounds, look=True)
@@ -125,12 +125,11 @@ class Handlers:
         """Forget streams whose messages have been gone for an hour; a send that a topic delays to itself."""
         call = msgspec.json.decode(raw, type=remembered.Forget)
         loaded = await load(ctx, self.options)
-        topic, gone = await remembered.forget(ctx, loaded.topic, call)
-        if not gone:
+        topic, gone, more = await remembered.forget(ctx, loaded.topic, call)
+        if topic == loaded.topic:
             return
-        topic, more = await remembered.due(ctx, topic)
-        if more is not None:
-            ctx.send("forget", msgspec.json.encode(more), remembered.FORGET_SECONDS)
+        if more:
+            ctx.send("forget", raw)
         topic = swept_later(ctx, topic)
         mark = not await is_marked(ctx)
         if mark:

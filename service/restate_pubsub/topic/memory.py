@@ -212,7 +212,7 @@ class MemoryTopic:
     def new_awakeable(self) -> str:
         """Return the id of a new awakeable, of the form that Restate's have."""
         self._awakeables += 1
-        return f"sign_1{self._awakeables:038d}"
+        return f"sign_1{self._awakeables:037d}A"
 
     def call(
         self, handler: str, argument: bytes | None = None, *, exclusive: bool = True, delay: float | None = None

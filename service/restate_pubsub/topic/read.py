@@ -77,7 +77,7 @@ async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan) -> AsyncIt
                 at += len(found)
             else:
                 about = state.decode_unsealed((await ctx.get(state.unsealed_key(page)))[0], page)
-                async for message in _by_keys(ctx, range(at, stop), about, {}):
+                async for message in _by_keys(ctx, range(at, stop), about, {}, sure=False):
                     yield message
                     at += 1
             if at < stop:
@@ -94,18 +94,30 @@ def _sealed(value: bytes, start: int, stop: int) -> list[Message]:
 
 
 async def _by_keys(
-    ctx: SharedContext, offsets: range, about: UnsealedPage, inlined: Mapping[int, bytes]
+    ctx: SharedContext, offsets: range, about: UnsealedPage, inlined: Mapping[int, bytes], *, sure: bool = True
 ) -> AsyncIterator[Message]:
-    """Yield messages of one page that is not sealed, up to the first that is gone."""
+    """Yield messages of one page that is not sealed, up to the first that is gone.
+
+    Not `sure`: its page was looked for first. What is found in a second place counts only if the head has not passed
+    it when all was read: a killed write may have left something there that nobody ever counted.
+    """
     step = PAGE if sum(about.sizes.values()) <= PAGE_MAX_BYTES else KEYS_PER_ROUND
     for start in range(offsets.start, offsets.stop, step):
         part = range(start, min(start + step, offsets.stop))
         found = await get_keys(ctx, part, inlined)
-        for at in part:
-            if at in found:
-                yield Message(found[at], about.events.get(at))
-                continue
-            page = (await ctx.get(state.page_key(page_of(at))))[0]  # sealed while we read, or truncated
-            for message in [] if page is None else _sealed(page, at, offsets.stop):
+        missing = next((at for at in part if at not in found), None)
+        page = None
+        if missing is not None:  # sealed while we read, or truncated
+            page = (await ctx.get(state.page_key(page_of(missing))))[0]
+        if (missing is not None or not sure) and await _head(ctx) > start:
+            return
+        for at in part[: None if missing is None else missing - start]:
+            yield Message(found[at], about.events.get(at))
+        if missing is not None:
+            for message in [] if page is None else _sealed(page, missing, offsets.stop):
                 yield message
             return
+
+
+async def _head(ctx: SharedContext) -> int:
+    return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds.head

@@ -17,10 +17,13 @@ from restate_pubsub.topic.log import PAGE, Bounds, UnsealedPage, emptied
 from restate_pubsub.topic.policy import Policy, StoredPolicy
 from restate_pubsub.topic.streams import KnownStream
 
+REPEATED_AFTER = 1024
+"""A sweep or timer that does not come, as it was killed itself, is sent again after so many messages."""
 METADATA_KEY = "messagesMetadata"
 SUBSCRIPTION_KEY = "subscription"
 UNFINISHED_KEY = "unfinished"
 """It is there while a call has keys to write or clear that nobody counts, and afterwards if that call was killed."""
+INDEX_PREFIX = "i_"
 OLD_STREAMS_KEY = "streams"
 """The streams of a topic in the version before: all in one key, the newest 64."""
 
@@ -47,7 +50,7 @@ def stream_key(ref: StreamRef) -> str:
 
 def index_key(number: int) -> str:
     """Return the state key that names the stream that was the topic's `number`-th."""
-    return f"i_{number}"
+    return f"{INDEX_PREFIX}{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,11 @@ class Topic:
     """What a topic's metadata says.
 
     `policy` is None before the first write. `streams` numbers the streams that are remembered: their names are in
-    the index from the first number up to the second; None if the version before wrote here last. `sweep_due` is the
-    tail at which a delayed sweep was sent, `sweeping` the one at which a sweep was sent at once, 0 for none. `timer`
-    names the pending idle timer, 0 for none, and `timers` counts those that there were. `forgetting` is the index up
-    to which a pending call forgets streams, and `round` counts these calls. `since` is where the topic began after it
-    was deleted.
+    the index from the first number up to the second; None if something else wrote here last. `sweep_due` is the tail at
+    which a delayed sweep was sent, `sweeping` the one at which a sweep was sent at once, 0 for none. `timer` names the
+    pending idle timer, 0 for none, `timer_at` is the tail at which it was started, and `timers` counts those that there
+    were. `forgetting` is the tail at which a call was sent that forgets streams, 0 for none, `forgot` the head up to
+    which it does, and `round` counts these calls. `life` counts how often the topic was deleted.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -77,11 +80,17 @@ class Topic:
     sweep_due: int = 0
     sweeping: int = 0
     timer: int = 0
+    timer_at: int = 0
     timers: int = 0
     forgetting: int = 0
+    forgot: int = 0
     round: int = 0
-    since: int = 0
+    life: int = 0
     exists: bool = False
+
+    def is_late(self, sent_at: int) -> bool:
+        """Whether a call that was sent at that tail should have come: it was killed, as so much was written since."""
+        return self.bounds.tail >= sent_at + REPEATED_AFTER
 
     @property
     def empty(self) -> bool:
@@ -91,9 +100,14 @@ class Topic:
 
     def deleted(self) -> Topic:
         """Return what is left of a deleted topic: its counters."""
-        bounds = emptied(self.bounds)
         return Topic(
-            bounds, self.policy, streams=(0, 0), timers=self.timers, round=self.round, since=bounds.tail, exists=True
+            emptied(self.bounds),
+            self.policy,
+            streams=(0, 0),
+            timers=self.timers,
+            round=self.round,
+            life=self.life + 1,
+            exists=True,
         )
 
 
@@ -114,6 +128,7 @@ class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     size: int = 0
     sized_from: int = 0
     timer: int = 0
+    timer_at: int = 0
     timers: int = 0
     policy: StoredPolicy | None = None
     last_stream: tuple[str, KnownStream] | None = None
@@ -121,8 +136,9 @@ class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     sweep_due: int = 0
     sweeping: int = 0
     forgetting: int = 0
+    forgot: int = 0
     round: int = 0
-    since: int = 0
+    life: int = 0
 
 
 class Page(msgspec.Struct, omit_defaults=True):
@@ -171,10 +187,12 @@ def decode_topic(raw: bytes | None) -> Topic:
         sweep_due=meta.sweep_due,
         sweeping=meta.sweeping,
         timer=meta.timer,
+        timer_at=meta.timer_at,
         timers=max(meta.timers, meta.timer),
         forgetting=meta.forgetting,
+        forgot=meta.forgot,
         round=meta.round,
-        since=meta.since,
+        life=meta.life,
         exists=True,
     )
 
@@ -203,6 +221,7 @@ def encode_topic(topic: Topic) -> bytes:
             size=bounds.size,
             sized_from=bounds.sized_from,
             timer=topic.timer,
+            timer_at=topic.timer_at,
             timers=topic.timers,
             policy=None if topic.policy is None else StoredPolicy.of(topic.policy),
             last_stream=None if last is None else (last.key, last.known),
@@ -210,8 +229,9 @@ def encode_topic(topic: Topic) -> bytes:
             sweep_due=topic.sweep_due,
             sweeping=topic.sweeping,
             forgetting=topic.forgetting,
+            forgot=topic.forgot,
             round=topic.round,
-            since=topic.since,
+            life=topic.life,
         )
     )
 

@@ -22,8 +22,6 @@ from restate_pubsub.topic.waiters import Told
 
 SWEEP_SECONDS = 10.0
 """A sweep that mends what a killed call may leave comes so long after the first such call."""
-REPEATED_AFTER = 1024
-"""A sweep or timer that does not come, as it was killed itself, is sent again after so many messages."""
 QUIET_CHECKS = 4
 """The idle timer runs in quarters: a topic goes between one and one and a quarter of its idle time."""
 
@@ -97,12 +95,8 @@ async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | No
     if not topic.exists:
         check_topic(ctx.key, options.limits)
     known = state.decode_stream(stream[0]) if stream else None
-    if topic.streams is None:
-        topic = await remembered.adopt(ctx, topic)
-        if ref is not None:
-            known = state.decode_stream((await ctx.get(state.stream_key(ref)))[0])
     if ref is not None:
-        known = remembered.known_of(topic, ref, known)
+        known = await remembered.lookup(ctx, topic, ref, known)
     return Loaded(topic, state.decode_subscriptions(waiting), known)
 
 
@@ -124,7 +118,7 @@ async def current_policy(ctx: ExclusiveContext, options: TopicOptions) -> Policy
 
 def swept_soon(ctx: ExclusiveContext, topic: Topic) -> Topic:
     """Send a sweep that goes on with what is left to clear, unless one is on its way."""
-    if _pending(topic.sweeping, topic.bounds.tail):
+    if topic.sweeping and not topic.is_late(topic.sweeping):
         return topic
     ctx.send("sweep", msgspec.json.encode(SweepCall()))
     return replace(topic, sweeping=max(topic.bounds.tail, 1))
@@ -132,25 +126,21 @@ def swept_soon(ctx: ExclusiveContext, topic: Topic) -> Topic:
 
 def swept_later(ctx: ExclusiveContext, topic: Topic) -> Topic:
     """Send a sweep that mends what this call leaves if it is killed, unless one is pending."""
-    if _pending(topic.sweep_due, topic.bounds.tail):
+    if topic.sweep_due and not topic.is_late(topic.sweep_due):
         return topic
     due = max(topic.bounds.tail, 1)
     ctx.send("sweep", msgspec.json.encode(SweepCall(due)), SWEEP_SECONDS)
     return replace(topic, sweep_due=due)
 
 
-def _pending(sent_at: int, tail: int) -> bool:
-    return bool(sent_at) and tail < sent_at + REPEATED_AFTER
-
-
 def timed(ctx: ExclusiveContext, topic: Topic) -> Topic:
     """Start the idle timer where it is wanted and none is pending."""
     idle = None if topic.policy is None else topic.policy.retention.idle
-    if idle is None or topic.timer or topic.empty:
+    if idle is None or topic.empty or (topic.timer and not topic.is_late(topic.timer_at)):
         return topic
     name = topic.timers + 1
     check_later(ctx, IdleCheck(name, topic.bounds.tail, 0), idle)
-    return replace(topic, timer=name, timers=name)
+    return replace(topic, timer=name, timer_at=topic.bounds.tail, timers=name)
 
 
 def check_later(ctx: ExclusiveContext, check: IdleCheck, idle: float) -> None:

@@ -27,8 +27,9 @@ class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=Tru
 
     `offset` is where its first message is, `next_offset` follows its last, `count` is how many there are. `attempt`
     writes it, `successor` was opened since and has not written yet. Of a counted stream, `digest` is that of all its
-    messages, and `done` says that its request came to its end. `touched` is the round of forgetting in which it was
-    written or opened last (`remembered`).
+    messages, `opening` that of the first, and `done` says that its request came to its end. The rest is for
+    `remembered`: its `number` in the index, the `life` of the topic in which it was opened, and the round of forgetting
+    in which it was written or opened last.
     """
 
     offset: int
@@ -37,7 +38,10 @@ class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=Tru
     attempt: str | None = None
     successor: str | None = None
     digest: str | None = None
+    opening: str | None = None
     done: bool = False
+    number: int = -1
+    life: int = 0
     touched: int = 0
 
 
@@ -98,6 +102,9 @@ def _counted(known: KnownStream, ref: StreamRef, start: int, messages: Sequence[
         msg = f"stream {ref.id!r}: the batch begins at message {start}, but only {have} are here"
         raise InvalidRequest(msg)
     stop = start + len(messages)
+    opening = digest("", messages[:1]) if start == 0 and messages else known.opening
+    if known.opening is not None and opening != known.opening:
+        raise KeyReused.other_messages(ref.id)
     # A batch that ends before what is here cannot be compared: only the digest of all is kept.
     compared = ref.digest is not None and known.digest is not None and stop >= have
     if compared and known.digest != digest(ref.digest or "", messages[: have - start]):
@@ -108,5 +115,5 @@ def _counted(known: KnownStream, ref: StreamRef, start: int, messages: Sequence[
     grown = _grown(known, new, tail)
     if ref.digest is not None and stop >= have:
         whole = digest(ref.digest, messages)
-        grown = msgspec.structs.replace(grown, digest=whole, done=known.done or ref.last)
+        grown = msgspec.structs.replace(grown, digest=whole, opening=opening, done=known.done or ref.last)
     return Admitted(grown, new)

@@ -23,8 +23,10 @@ NEWS_BYTES = 64 * 1024
 NEWS_MESSAGES = 4096
 """No more of the news is copied into the answer to each of those who wait; the rest they read themselves."""
 
-AWAKEABLE = re.compile(r"(?:sign|prom)_1[A-Za-z0-9_-]{38}")
-"""The ids that Restate can resolve: its prefix and 28 bytes in base64. Any other fails the call that resolves it."""
+AWAKEABLE = re.compile(r"(?:sign|prom)_1[A-Za-z0-9_-]{37}[AQgw]")
+"""The ids that Restate can resolve: its prefix and 28 bytes in base64, whose last letter has four bits that are zero.
+
+Any other fails the call that resolves it, for ever."""
 
 
 class Answer(NamedTuple):
