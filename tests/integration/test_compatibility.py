@@ -142,6 +142,44 @@ async def _one_topic(restate: RestateServer, written: int, dropped: int) -> tupl
     return topic, written, dropped
 
 
+async def test_a_topic_goes_back_to_the_typescript_object(tmp_path: Path) -> None:
+    """What was written without pages at once; what lies in pages after `unseal`; and back here again."""
+    restate = restate_server(tmp_path)
+    await restate.start()
+    service = Service(restate)
+    try:
+        await service.start()
+        paged, plain = topic_name("paged"), topic_name("plain")
+        await call(restate, paged, "append", {"messages": [{"data": n} for n in range(200)]})
+        assert any(key.startswith("p_") for key in await state_of(restate, paged))
+        code, said = await service.command("unseal", paged)
+        assert (code, "set PUBSUB_PAGES=false first" in said) == (1, True)
+        await service.stop()
+        service.env["PUBSUB_PAGES"] = "false"
+        await service.start()
+        await call(restate, plain, "append", {"messages": [{"data": n} for n in range(200)]})
+        assert not any(key.startswith("p_") for key in await state_of(restate, plain))
+        code, said = await service.command("unseal", paged)
+        assert (code, said.strip()) == (0, f"{paged}: 3 pages turned back")
+        assert not any(key.startswith("p_") for key in await state_of(restate, paged))
+        for topic in (paged, plain):
+            assert list(range(200)) == await read_all(restate, topic)
+        async with reference(restate):
+            for topic in (paged, plain):
+                pulled = await node("pull", restate.ingress_url, topic, "0", "200")
+                assert [{"message": n} for n in range(200)] == pulled
+                await publish(restate, topic, 200)
+        await service.stop()
+        del service.env["PUBSUB_PAGES"]
+        await service.start()
+        for topic in (paged, plain):
+            await publish(restate, topic, 201)
+            assert list(range(202)) == await read_all(restate, topic)
+    finally:
+        await service.stop()
+        await restate.stop()
+
+
 async def test_a_topic_of_the_typescript_object_goes_on_here(tmp_path: Path) -> None:
     """Same Restate, same state: all of it is read, truncated and continued, over pages; who waits there is answered."""
     restate = restate_server(tmp_path)

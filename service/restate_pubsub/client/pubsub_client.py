@@ -127,6 +127,8 @@ class PubsubClient:
         `close` ends the topic with the last of them. Errors are as for `publish`.
         """
         entries = [Message(dump(data), event) for data, event in map(_entry, messages)]
+        for entry in entries:
+            names.check_event(entry.event)
         return await self.append_encoded(topic, entries, close=close, idempotency_key=idempotency_key)
 
     def stream(self, topic: str, *, id: str | None = None, close: bool = False) -> TokenStream:  # noqa: A002
@@ -172,6 +174,20 @@ class PubsubClient:
         """End the topic, and return its tail: readers end there, further messages are refused."""
         answer = await self._write(topic, "close", None, None)
         return answers.shaped(answer, answers.Closed, self._ingress.target(topic, "close")).next_offset
+
+    async def unseal(self, topic: str) -> AsyncIterator[int]:
+        """Turn a topic back into the form of `@restatedev/pubsub`, and yield how many pages each call has turned.
+
+        Raises:
+            InvalidRequest: the deployment packs messages into pages (PUBSUB_PAGES).
+
+        """
+        page: int | None = 0
+        while page is not None:
+            answer = await self._write(topic, "unseal", dump({"page": page}), None)
+            done = msgspec.json.decode(answer, type=calls.Unsealed)
+            yield done.pages
+            page = done.next
 
     async def delete(self, topic: str) -> None:
         """Forget the topic's messages; its offsets go on where they were."""

@@ -237,6 +237,26 @@ def decode_subscribe(raw: bytes) -> Subscription:
     return request
 
 
+class UnsealRequest(msgspec.Struct):
+    """The input of `unseal`."""
+
+    page: int = 0
+
+
+class Unsealed(msgspec.Struct):
+    """The output of `unseal`."""
+
+    pages: int
+    next: int | None = None
+
+
+def decode_unseal(raw: bytes) -> int:
+    """Decode the input of `unseal`: the page to begin at."""
+    page = decode(raw, UnsealRequest, "unseal").page
+    check_offset(page, "unseal")
+    return page
+
+
 def decode_count(raw: bytes) -> int:
     """Decode the input of `truncate`: an integer of 0 or more."""
     try:

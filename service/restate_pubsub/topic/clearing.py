@@ -42,7 +42,7 @@ async def cut(
     """
     topic = loaded.topic
     retention = Retention() if topic.policy is None else topic.policy.retention
-    sweep = await swept(ctx, retained(bounds, retention), retention, SWEEP_PAGES)
+    sweep = await swept(ctx, retained(bounds, retention), retention, SWEEP_PAGES, singly=True)
     left: list[str] = []
     clears = bool(sweep.pages or sweep.keys or sweep.unsealed)
     marked = (clears or look) and await is_marked(ctx)

@@ -38,6 +38,7 @@ from restate_pubsub.topic.steps import (
     tell,
     timed,
 )
+from restate_pubsub.topic.unseal import unseal
 from restate_pubsub.topic.waiters import NEWS_BYTES, NEWS_MESSAGES, is_awakeable
 
 CONFIRM_SECONDS = 10.0
@@ -139,6 +140,11 @@ class Handlers:
             ctx.clear(key)
         if mark:
             ctx.clear(state.UNFINISHED_KEY)
+
+    async def unseal(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
+        """Turn pages back into keys, a part at a time, so that the TypeScript object can go on with the topic."""
+        done = await unseal(ctx, self.options, await load(ctx, self.options), calls.decode_unseal(raw))
+        return msgspec.json.encode({"pages": done.pages, "next": done.next})
 
     async def subscribe(self, ctx: ExclusiveContext, raw: bytes) -> None:
         """Resolve an awakeable when there is something from `offset` on."""

@@ -202,8 +202,11 @@ class SweepPlan:
         return bool(self.pages) or self.open
 
 
-def plan_sweep(bounds: Bounds, retention: Retention, max_pages: int) -> SweepPlan:
-    """Plan to clear what lies below the head, and more if the topic is over its size; at most `max_pages` pages."""
+def plan_sweep(bounds: Bounds, retention: Retention, max_pages: int, *, singly: bool = False) -> SweepPlan:
+    """Plan to clear what lies below the head, and more if the topic is over its size; at most `max_pages` pages.
+
+    `singly`: also single small messages of the open page, which otherwise go with their page.
+    """
     over = _over(bounds.size, retention)
     open_page = page_of(bounds.tail)
     first = page_of(bounds.swept)
@@ -215,7 +218,7 @@ def plan_sweep(bounds: Bounds, retention: Retention, max_pages: int) -> SweepPla
     wanted = page_of(limit + PAGE - 1 if _large(bounds) else limit)
     last = max(first, min(wanted, open_page, first + max_pages))
     open_start = max(bounds.swept, open_page * PAGE)
-    single = (over or _large(bounds)) and last == open_page and limit > open_start
+    single = (singly or over or _large(bounds)) and last == open_page and limit > open_start
     return SweepPlan(bounds.swept, range(first, last), open=single)
 
 

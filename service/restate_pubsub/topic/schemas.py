@@ -59,6 +59,8 @@ SUBSCRIBE: Schema = _object(
     subscriber={"type": "string"},
     cancel={"type": "boolean"},
 )
+UNSEAL: Schema = _object([], page={"type": "integer", "minimum": 0, "description": "The page to begin at"})
+UNSEALED: Schema = _object(["pages"], pages={"type": "integer"}, next={"type": ["integer", "null"]})
 INFO: Schema = _object(
     ["head", "tail", "closed"],
     head=_OFFSET,

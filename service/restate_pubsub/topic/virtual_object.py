@@ -125,6 +125,7 @@ def create_pubsub_object(
     add(topic.close, None, schemas.NEXT, idempotency_retention=known)
     add(topic.delete, None, None, idempotency_retention=known)
     add(topic.info, None, schemas.INFO, kind="shared")
+    add(topic.unseal, schemas.UNSEAL, schemas.UNSEALED)
     add(topic.sweep, schemas.ANY, None, ingress_private=True)
     add(topic.expire, schemas.ANY, None, ingress_private=True)
     add(topic.forget, schemas.ANY, None, ingress_private=True)

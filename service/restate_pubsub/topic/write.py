@@ -68,9 +68,11 @@ async def seal(
     ctx.clear(state.unsealed_key(page.page))
 
 
-async def swept(ctx: ExclusiveContext, bounds: Bounds, retention: Retention, max_pages: int) -> Sweep:
+async def swept(
+    ctx: ExclusiveContext, bounds: Bounds, retention: Retention, max_pages: int, *, singly: bool = False
+) -> Sweep:
     """Look at a part of what is to be cleared, and say what goes; `clear_swept` does it once the metadata says so."""
-    plan = plan_sweep(bounds, retention, max_pages)
+    plan = plan_sweep(bounds, retention, max_pages, singly=singly)
     if not plan:
         return Sweep(bounds)
     sealed, unsealed = await get_pages(ctx, plan.pages)

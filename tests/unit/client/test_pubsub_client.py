@@ -227,3 +227,21 @@ async def test_sse_refuses_a_bad_offset_before_the_response_begins(offset: int) 
     async with create_pubsub_client() as client:
         with pytest.raises(PubsubError, match=f"offset {offset}"):
             client.sse("t", offset)
+
+
+@pytest.mark.parametrize("key", ["", " ", " k", "k ", "k\n", "é", "x" * 257])
+async def test_a_key_that_a_header_cannot_carry_as_it_is_is_refused(key: str) -> None:
+    """Two keys that differ in the spaces at their ends would be one, and the second message would be lost."""
+    async with create_pubsub_client("http://127.0.0.1:9") as client:
+        with pytest.raises(InvalidRequest, match="idempotency key"):
+            await client.publish("t", 1, idempotency_key=key)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a b", "é"])
+async def test_a_name_that_is_no_text_is_refused_before_anything_is_sent(name: str) -> None:
+    """An event's, and half a surrogate pair as a token stream's id."""
+    async with create_pubsub_client("http://127.0.0.1:9") as client:
+        with pytest.raises(InvalidRequest):
+            await client.append("t", [(1, name)])
+        with pytest.raises(InvalidRequest, match="half a surrogate"):
+            client.stream("t", id="\ud800")
