@@ -59,6 +59,7 @@ SUBSCRIBE: Schema = _object(
     subscriber={"type": "string"},
     cancel={"type": "boolean"},
 )
+PONG: Schema = _object(["replica", "object"], replica={"type": "string"}, object={"type": "string"})
 INFO: Schema = _object(
     ["head", "tail", "closed"],
     head=_OFFSET,
