@@ -34,11 +34,11 @@ $(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
 	@npm ci --silent --prefix tests/clients
 	@touch $@
 
-run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs to try
-	@exec $(BIN)/restate-pubsub dev
+run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs (ARGS=--public: for other machines, too)
+	@exec $(BIN)/restate-pubsub dev $(ARGS)
 
-demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL
-	@exec $(BIN)/python examples/chat/demo.py
+demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL (ARGS=--public as above)
+	@exec $(BIN)/python examples/chat/demo.py $(ARGS)
 
 test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## All tests: unit, integration, browser, other people's readers, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
@@ -73,9 +73,9 @@ test-bounds: $(VENV)/.done $(NODE_MODULES) ## The library with the lowest and th
 test-environments: $(VENV)/.done ## The library beside agent frameworks: nothing of theirs may move (asks the package index)
 	$(BIN)/pytest tests/environments
 
-screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png anew
+screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png and docs/console.png anew
 	@tests/debian-packages require chromium fonts-inter fonts-jetbrains-mono
-	CHAT_SCREENSHOT=docs/chat.png $(BIN)/pytest tests/browser/test_chat.py -k picture
+	CHAT_SCREENSHOT=docs/chat.png CONSOLE_SCREENSHOT=docs/console.png $(BIN)/pytest tests/browser -k picture
 
 check: $(VENV)/.done ## Lint, format, types, import contract
 	$(BIN)/ruff check .

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import aiohttp
 
+from restate_pubsub.commands.child_process import ends_with_us
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.commands.registration import Registrar
 from restate_pubsub.errors import PubsubError, Unavailable
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - only if asked to
 PAUSE = 1.0
 """Seconds before a part that ended is started again, so that its absence can be seen."""
 START_SECONDS, STOP_SECONDS = 20.0, 5.0
@@ -46,7 +49,12 @@ class Part:
         """Start it; its output goes to its log."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._env, stdout=log, stderr=log, start_new_session=True
+                *self._command,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=ends_with_us(),
             )
 
     async def stop(self) -> None:
@@ -100,11 +108,19 @@ def free(port: int) -> bool:
     return True
 
 
+def chosen() -> dict[str, str]:
+    """Return the settings of the service that the environment chooses, PUBSUB_CONSOLE=true above all."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PUBSUB_") and name != "PUBSUB_BIND"}
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="A chat you can watch: everything it needs, on this machine.")
     parser.add_argument(
         "--host", default="127.0.0.1", help="the page's address; 0.0.0.0 lets a phone in (default 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--public", action="store_true", help="let other machines in everywhere: the page, the service and Restate"
     )
     parser.add_argument("--port", type=int, default=8000, help="the page (default 8000)")
     parser.add_argument("--ingress-port", type=int, default=8080, help="Restate's ingress (default 8080)")
@@ -112,8 +128,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--node-port", type=int, default=5122, help="Restate's node (default 5122)")
     parser.add_argument("--service-port", type=int, default=9080, help="the service (default 9080)")
     parser.add_argument("--agent-port", type=int, default=9081, help="the agent (default 9081)")
-    parser.add_argument("--folder", type=Path, default=Path(".restate/chat"), help="data and logs")
-    return parser.parse_args()
+    parser.add_argument("--folder", type=Path, default=CHECKOUT / ".restate" / "chat", help="data and logs")
+    given = parser.parse_args()
+    if given.public:
+        given.host = EVERYWHERE
+    return given
 
 
 async def main() -> int:
@@ -127,12 +146,17 @@ async def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 
-    folder = given.folder
+    folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     ingress, admin = f"http://127.0.0.1:{given.ingress_port}", f"http://127.0.0.1:{given.admin_port}"
     service_url, agent_url = f"http://127.0.0.1:{given.service_port}", f"http://127.0.0.1:{given.agent_port}"
+    os.chdir(CHECKOUT)  # where the Restate server of `npm ci` is found
     restate = RestateServer(
-        folder / "restate", ingress_port=given.ingress_port, admin_port=given.admin_port, node_port=given.node_port
+        folder / "restate",
+        ingress_port=given.ingress_port,
+        admin_port=given.admin_port,
+        node_port=given.node_port,
+        public=given.public,
     )
     python = sys.executable
     service = Part(
@@ -141,9 +165,8 @@ async def main() -> int:
         folder / "service.log",
         RESTATE_INGRESS_URL=ingress,
         RESTATE_ADMIN_URL=admin,
-        PUBSUB_BIND=f"127.0.0.1:{given.service_port}",
-        PUBSUB_DRAIN_TIMEOUT="3s",
-        PUBSUB_RETRY="500ms",
+        PUBSUB_BIND=f"{EVERYWHERE if given.public else '127.0.0.1'}:{given.service_port}",
+        **({"PUBSUB_DRAIN_TIMEOUT": "3s", "PUBSUB_RETRY": "500ms"} | chosen()),
     )
     agent = Part(
         "the agent",
@@ -171,6 +194,8 @@ async def main() -> int:
         await registrar.register(agent_url, "agent", force=True)
         await until_it_answers(f"http://127.0.0.1:{given.port}/page/index.html")
         print(f"\n  The chat:  http://localhost:{given.port}/\n", flush=True)
+        if chosen().get("PUBSUB_CONSOLE") == "true":
+            print(f"  The console:  {service_url}/console/\n", flush=True)
         print("Kill a part while it talks, and watch; it is started again after a second:")
         print(f"  kill -9 {restate.pid:<8} Restate")
         for part in (service, agent, page):

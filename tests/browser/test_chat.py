@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from base64 import b64encode
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 import model
 from support.chat_demo import Demo
+from support.harness import ROOT
 from support.waiting import until
 
 TRAIN = "How long would a train take to the Moon?"
@@ -150,6 +152,33 @@ async def test_a_retried_step_visibly_replaces_its_words(page: Page, demo: Demo)
     assert await page.evaluate("window.struckAgain") is False
 
 
+async def test_an_abandoned_answer_leaves_no_gap(page: Page, demo: Demo) -> None:
+    """At every moment of its going it takes no more room than can be seen of it, and then none."""
+    await enter(page, demo)
+    await ask(page, "/fail Is there a gap?")
+    struck = page.locator("del.gone")
+    await expect(struck).to_be_visible(timeout=PATIENCE_MS)
+    seen: list[list[float]] = await struck.evaluate(
+        """(gone) => {
+          const [animation] = gone.getAnimations();
+          animation.pause();
+          const found = [];
+          for (let at = 0; at <= 100; at += 5) {
+            animation.currentTime = (3200 * at) / 100 - (at === 100 ? 1 : 0);
+            const style = getComputedStyle(gone);
+            found.push([Number(style.opacity), gone.offsetHeight + parseFloat(style.marginBottom)]);
+          }
+          animation.play();
+          return found;
+        }"""
+    )
+    full = seen[0][1]
+    assert full > 20
+    assert [(opacity, height) for opacity, height in seen if height > full * opacity / 0.85 + 8] == []
+    assert seen[-1][1] < 1
+    await expect(struck).to_have_count(0)
+
+
 async def test_a_prompt_that_was_sent_while_restate_was_down_is_answered_once(page: Page, demo: Demo) -> None:
     """The page keeps trying under the turn's name."""
     await enter(page, demo)
@@ -186,6 +215,8 @@ async def test_a_refusal_is_final_and_said(page: Page, demo: Demo) -> None:
     await page.route("**/pubsub/**", refuse)
     await page.goto(demo.url)
     await expect(page.locator("#connection")).to_have_text("Refused: The token ended.")
+    await expect(page.get_by_role("alert")).to_have_text("This conversation cannot be shown. Refused: The token ended.")
+    await expect(page.get_by_role("alert")).to_be_visible()
     assert len(asked) == 1
 
 
@@ -206,6 +237,7 @@ async def test_the_keyboard_is_enough(page: Page, demo: Demo) -> None:
     await enter(page, demo)
     await expect(page.locator("#welcome")).to_be_visible()
     await expect(page.get_by_label("Your prompt")).to_be_focused()
+    assert await page.evaluate("getComputedStyle(document.querySelector('#composer')).outlineStyle") == "solid"
     reached = []
     for _ in range(6):
         await page.keyboard.press("Shift+Tab")
@@ -322,6 +354,10 @@ async def test_it_fits_a_phone(browser: Browser, demo: Demo) -> None:
     await ask(page, TRAIN)
     await complete(page)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+    sizes = await page.evaluate(
+        "[...document.querySelectorAll('footer .meta span')].map((part) => parseFloat(getComputedStyle(part).fontSize))"
+    )
+    assert min(sizes) >= 13
     other = await context.new_page()
     await other.route("**/pubsub/**", lambda route: route.abort())
     await other.goto(page.url)
@@ -346,6 +382,19 @@ async def test_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
     pids = [demo.pid(part) for part in ("the service", "Restate", "the agent")]
     assert await demo.stop() == 0, demo.output
     assert [pid for pid in pids if exists(pid)] == []
+
+
+async def test_it_starts_in_any_folder_with_the_console_and_leaves_nothing(tmp_path: Path, page: Page) -> None:
+    """PUBSUB_CONSOLE=true is handed on, and the page's URL printed; a `kill -9` of the demo ends its parts, too."""
+    demo = await Demo(tmp_path, cwd=ROOT / "examples" / "chat" / "page", PUBSUB_CONSOLE="true").start()
+    pids = [demo.pid(part) for part in ("the service", "Restate", "the agent", "the page")]
+    try:
+        (url,) = re.findall(r"The console:  (\S+)", demo.output)
+        await page.goto(url)
+        await expect(page.locator("#process")).to_have_text("ready")
+    finally:
+        await demo.stop(signal.SIGKILL)
+    await until(lambda: not any(map(exists, pids)), "its parts to end")
 
 
 async def test_a_picture_of_it(browser: Browser, demo: Demo, tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Proxy
-from support.harness import Service, call, get, publish, topic_name
+from support.harness import ROOT, Service, call, get, publish, topic_name
 from support.waiting import until
 
 PATHS = ("/console", "/console/", "/console/console.js", "/console/figures")
@@ -304,3 +307,105 @@ async def test_the_page_talks_to_nobody_else_and_runs_nothing_that_is_published(
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
+
+
+async def sideways(page: Page) -> int:
+    """Return by how many pixels the page is wider than its window."""
+    return int(await page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+async def test_a_stream_over_which_nothing_can_come_is_not_called_live(
+    page: Page, restate: RestateServer, service: Service, topic: str
+) -> None:
+    """While Restate is away: no green word below a red one, and the reason is there in full, on a phone, too."""
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await follow(page, service.url, topic)
+    await expect(page.locator("#stream")).to_have_attribute("data-state", "good")
+    await restate.kill()
+    try:
+        await expect(page.locator("#process")).to_have_text("not ready: restate-unreachable", timeout=30_000)
+        await expect(page.locator("#stream")).to_have_attribute("data-state", "waiting")
+        await expect(page.locator("#stream")).to_contain_text("nothing new can come")
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached: nothing listens there")
+        assert await sideways(page) <= 0
+        box = await page.get_by_role("alert").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 360
+    finally:
+        await restate.start()
+    await expect(page.locator("#stream")).to_have_text("Live", timeout=30_000)
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_empty_tables_say_what_to_do(page: Page, restate: RestateServer, topic: str) -> None:
+    """Before a topic is followed, while nothing is in it, and where nobody reads one."""
+    service = await Service(restate, PUBSUB_CONSOLE="true").start(register=False)
+    try:
+        await page.goto(f"{service.url}/console/")
+        await expect(page.locator("#empty")).to_contain_text("Name a topic and press Follow")
+        await page.get_by_text("Topics that are read here").click()
+        await expect(page.locator("#no-topics")).to_contain_text("Nobody reads a topic here")
+        await follow(page, service.url, topic)
+        await expect(page.locator("#empty")).to_contain_text(f"restate-pubsub publish {topic}")
+        await publish(restate, topic, 1)
+        await rows(page, 1)
+        await expect(page.locator("#empty")).to_be_hidden()
+        await page.get_by_text("Topics that are read here").click()
+        await expect(page.locator("#topics tbody")).to_contain_text(topic)
+        await expect(page.locator("#no-topics")).to_be_hidden()
+    finally:
+        await service.stop()
+
+
+async def test_what_goes_wrong_is_counted(page: Page, service: Service) -> None:
+    """Refusals are; a figure whose name explains nothing has a sentence below it."""
+    await page.goto(f"{service.url}/console/")
+    await expect(page.locator("#refused")).to_have_text(re.compile(r"^\d+$"))
+    before = int(await page.locator("#refused").inner_text())
+    assert (await get(f"{service.url}/pubsub/x?offset=yesterday"))[0] == 400
+    await expect(page.locator("#refused")).to_have_text(str(before + 1))
+    for figure in ("failing", "slow", "blocked-count"):
+        await expect(page.locator(f"#{figure}")).to_have_text(re.compile(r"^\d+$"))
+    figures = page.locator("#figures div")
+    await expect(figures.filter(has_text="Resets")).to_contain_text("readers told that their place is gone")
+    await expect(figures.filter(has_text="Lag p50")).to_contain_text("to the end of its write to a reader")
+
+
+async def test_a_blocked_topic_is_shown_with_its_invocation(page: Page, restate: RestateServer) -> None:
+    """Its name, and what holds it."""
+    program = (str(ROOT / "tests" / "integration" / "stuck_write.py"),)
+    service = await Service(restate, program=program, PUBSUB_CONSOLE="true", PUBSUB_OBJECT_NAME="stuck").start()
+    topic = topic_name("fails")
+    try:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{restate.ingress_url}/stuck/{topic}/publish/send", json=1) as response:
+                invocation = (await response.json())["invocationId"]
+            await page.goto(f"{service.url}/console/")
+            await expect(page.locator("#blocked-count")).to_have_text("1", timeout=30_000)
+            row = page.locator("#blocked tbody tr")
+            assert [topic, invocation, "publish"] == (await row.locator("td").all_inner_texts())[:3]
+            async with session.patch(f"{restate.admin_url}/invocations/{invocation}/kill") as response:
+                assert response.status == 200
+        await expect(page.locator("#blocked")).to_be_hidden(timeout=30_000)
+    finally:
+        await service.stop()
+
+
+async def test_a_picture_of_it(browser: Browser, restate: RestateServer, service: Service, tmp_path: Path) -> None:
+    """The picture in docs/http.md: a topic with traffic."""
+    picture = Path(os.environ.get("CONSOLE_SCREENSHOT") or tmp_path / "console.png")
+    context = await browser.new_context(viewport={"width": 1180, "height": 900}, color_scheme="light")
+    page = await context.new_page()
+    topic = "chat/42" if "CONSOLE_SCREENSHOT" in os.environ else topic_name("picture")
+    await follow(page, service.url, topic)
+    words = ["Seven", "bridges", "cross", "the", "river", "here", "and", "not", "one", "of", "them", "is", "straight."]
+    await publish(restate, topic, {"role": "user", "content": "How many bridges are there?"})
+    for at in range(0, len(words), 2):
+        entries = [{"data": {"delta": f"{word} "}, "event": "token"} for word in words[at : at + 2]]
+        await call(restate, topic, "append", {"messages": entries})
+    await call(restate, topic, "append", {"messages": [{"data": {"turn": 1}, "event": "done"}]})
+    await rows(page, len(words) + 2)
+    await expect(page.locator("#lag-50")).to_contain_text("ms")
+    await expect(page.locator("#streams")).to_have_text("1")
+    assert await page.screenshot(path=picture)
+    await context.close()

@@ -48,10 +48,10 @@ GUARDS: dict[str, dict[str, Any]] = {
     "autoscaling.minReplicas (11) is above autoscaling.maxReplicas (10)": {
         "autoscaling": {"enabled": True, "minReplicas": 11}
     },
-    "autoscaling.enabled needs something to look at": {
-        "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}
+    "autoscaling.enabled needs something to look at": {"autoscaling": {"enabled": True, "targetCPU": None}},
+    "memory is 512Mi, but PUBSUB_MAX_STREAMS (50 KiB each) and PUBSUB_RINGS_MAX_BYTES may take 873Mi": {
+        "resources": {"limits": {"memory": "512Mi"}}
     },
-    "is a part of resources.requests.cpu": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
     "podDisruptionBudget.enabled needs maxUnavailable or minAvailable": single(
         "podDisruptionBudget.maxUnavailable", None
     ),
@@ -125,3 +125,18 @@ def test_the_schema_refuses_what_is_no_value(values: dict[str, Any], sentence: s
 def test_the_schema_accepts_what_the_service_accepts(given: dict[str, Any]) -> None:
     """Sizes with and without units; of durations, only zero needs none."""
     assert refusal({"settings": given}) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "memory"),
+    [
+        ({}, "1Gi"),
+        ({}, None),
+        ({"PUBSUB_MAX_STREAMS": 1000}, "512Mi"),
+        ({"PUBSUB_MAX_STREAMS": 1000, "PUBSUB_RINGS_MAX_BYTES": "64MiB"}, "256M"),
+        ({"PUBSUB_MAX_STREAMS": 50000}, "3Gi"),
+    ],
+)
+def test_a_memory_limit_that_the_streams_fit_into_is_taken(settings: dict[str, Any], memory: str | None) -> None:
+    """Whatever the units; no limit is one, too."""
+    assert refusal({"settings": settings, "resources": {"limits": {"memory": memory}}}) == ""

@@ -114,6 +114,14 @@ def test_the_chart_hands_on_the_alerts_unchanged(monitored: list[dict[str, Any]]
     assert of(monitored, "PrometheusRule")["spec"] == ALERTS
 
 
+def test_the_runbook_can_be_where_one_publishes_it() -> None:
+    """Each alert then leads there, to its entry."""
+    url = "https://wiki.example.com/runbook"
+    rules = of(render({"prometheusRule": {"enabled": True, "runbook": url}}), "PrometheusRule")["spec"]["groups"][0]
+    for rule in rules["rules"]:
+        assert rule["annotations"]["runbook_url"] == f"{url}#{rule['alert'].lower()}"
+
+
 def test_the_chart_hands_on_the_dashboard_unchanged(monitored: list[dict[str, Any]]) -> None:
     """In a ConfigMap that Grafana's sidecar finds by its label."""
     config = of(monitored, "ConfigMap", "-dashboard")

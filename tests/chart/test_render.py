@@ -44,9 +44,7 @@ SINGLE: dict[str, dict[str, Any]] = {
     "no service account": single("serviceAccount.create", value=False),
     "ingress without class": single("ingress", {"enabled": True, "hosts": ["a.example.com", "b.example.com"]}),
     "route without host names": single("httpRoute", {"enabled": True, "parentRefs": [{"name": "public", "port": 443}]}),
-    "streams only": single(
-        "autoscaling", {"enabled": True, "targetCPUUtilizationPercentage": None, "targetStreamsPerPod": 2000}
-    ),
+    "streams only": single("autoscaling", {"enabled": True, "targetCPU": None, "targetStreamsPerPod": 2000}),
     "disruption by percentage": single("podDisruptionBudget.maxUnavailable", "25%"),
     "disruption by least": single("podDisruptionBudget.minAvailable", 1),
     "network policy": single("networkPolicy", {"enabled": True, "from": {"gateway": [PEER], "prometheus": [PEER]}}),
@@ -390,3 +388,39 @@ def test_the_notes_have_the_url_and_the_command_for_a_first_message(values: dict
     assert f'curl -N "{url}' in notes
     assert "restate-pubsub publish hello" in notes
     assert ("port-forward" in notes) is (not values)
+
+
+@pytest.mark.parametrize(
+    ("ingress", "expected"),
+    [
+        ({}, True),
+        ({"className": "nginx-internal"}, True),
+        ({"className": "traefik"}, False),
+        ({"className": "public", "nginx": True}, True),
+        ({"nginx": False}, False),
+    ],
+)
+def test_nginx_s_annotations_are_only_where_nginx_is(ingress: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
+    """An annotation of one's own stays, and wins."""
+    own = {"nginx.ingress.kubernetes.io/proxy-read-timeout": "60", "own": "x"}
+    values = {"ingress": {"enabled": True, "hosts": ["a.example.com"], "annotations": own, **ingress}}
+    annotations = of(render(values), "Ingress")["metadata"]["annotations"]
+    assert {name: annotations[name] for name in own} == own
+    assert (len(annotations) > len(own)) == expected
+
+
+def test_the_autoscaler_looks_at_cores_not_at_the_request() -> None:
+    """Seventy percent of a small request would be a fifth of what a process can use."""
+    (metric,) = of(render({"autoscaling": {"enabled": True}}), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert metric["resource"] == {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "700m"}}
+
+
+def test_two_ways_in_are_said() -> None:
+    """They work, and double what has to be kept in step."""
+    both = {
+        "ingress": {"enabled": True, "hosts": ["a.example.com"]},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    }
+    said = "There are two ways in, an Ingress and an HTTPRoute"
+    assert said in texts(both)["NOTES.txt"]
+    assert said not in texts({"ingress": both["ingress"]})["NOTES.txt"]

@@ -19,9 +19,11 @@ from support.waiting import PATIENCE, until
 class Demo:
     """`examples/chat/demo.py` as a process."""
 
-    def __init__(self, folder: Path) -> None:
-        """Choose free ports."""
+    def __init__(self, folder: Path, *, cwd: Path = ROOT, **env: str) -> None:
+        """Choose free ports; `cwd` is where it is started, `env` what its environment has besides."""
         self.folder = folder
+        self.cwd = cwd
+        self.env = os.environ | env
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._ingress = ""
@@ -38,10 +40,10 @@ class Demo:
         options = ("ingress-port", "admin-port", "node-port", "service-port", "agent-port")
         ports = [word for option in options for word in (f"--{option}", str(free_port()))]
         self._ingress = f"http://127.0.0.1:{ports[1]}"
-        command = [sys.executable, "examples/chat/demo.py", "--port", str(self.port), *ports]
+        command = [sys.executable, str(ROOT / "examples" / "chat" / "demo.py"), "--port", str(self.port), *ports]
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command, "--folder", str(self.folder), cwd=ROOT, stdout=log, stderr=log
+                *command, "--folder", str(self.folder), cwd=self.cwd, env=self.env, stdout=log, stderr=log
             )
         await until(lambda: "Ctrl-C ends all of it" in self.output, f"the demo to start, in {self._log}", 60)
         return self
@@ -66,10 +68,10 @@ class Demo:
         """Wait until a part that was killed runs again."""
         await until(lambda: self.output.count(f"{part} runs again") == self.output.count(f"{part} ended"), part)
 
-    async def stop(self) -> int:
-        """Press Ctrl-C, and return the exit code."""
+    async def stop(self, signum: signal.Signals = signal.SIGINT) -> int:
+        """Press Ctrl-C or send another signal, and return the exit code."""
         process, self._process = self._process, None
         assert process is not None
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signum)
         return await asyncio.wait_for(process.wait(), PATIENCE)

@@ -312,10 +312,10 @@ async def stream(url: str, **headers: str) -> AsyncIterator[Stream]:
         yield Stream(response)
 
 
-async def listens(port: int) -> bool:
+async def listens(port: int, address: str = "127.0.0.1") -> bool:
     """Whether somebody takes connections on a port of this machine."""
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection(address, port)
     except OSError:
         return False
     writer.close()

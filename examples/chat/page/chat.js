@@ -102,7 +102,9 @@ class Turn {
     if (current && this.answer.childNodes.length) {
       const gone = element("del", "gone");
       gone.setAttribute("aria-hidden", "true");
-      gone.append(...this.answer.childNodes);
+      const words = element("div", "");
+      words.append(...this.answer.childNodes);
+      gone.append(words);
       gone.addEventListener("animationend", () => gone.remove());
       this.answer.before(gone);
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) gone.remove();
@@ -213,7 +215,14 @@ function connect() {
       currentIn(4 * QUIET); // a stream may be open before Restate has said what is in it
       setTimeout(() => ($("welcome").hidden = turns.size > 0 || next !== null), QUIET);
     },
-    refused: (problem) => over(`Refused: ${problem.detail ?? problem.status}`),
+    refused(problem) {
+      const why = `Refused: ${problem.detail ?? problem.status}`;
+      over(why);
+      const note = element("p", "note bad", `This conversation cannot be shown. ${why}`);
+      note.setAttribute("role", "alert");
+      $("log").append(note);
+      $("welcome").hidden = true;
+    },
   });
 }
 

@@ -64,6 +64,14 @@
 {{- end -}}
 {{- end -}}
 
+{{- with dig "limits" "memory" "" .Values.resources -}}
+{{- $limit := int64 (include "restate-pubsub.bytes" .) -}}
+{{- $needed := int64 (include "restate-pubsub.memoryNeeded" $) -}}
+{{- if and $limit (lt $limit $needed) -}}
+{{- fail (printf "resources.limits.memory is %s, but PUBSUB_MAX_STREAMS (50 KiB each) and PUBSUB_RINGS_MAX_BYTES may take %dMi with the process itself, and the pod would be killed with all of its streams: raise the limit, or lower them" (include "restate-pubsub.text" .) (div (add $needed 1048575) 1048576)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- $rolling := default dict .Values.strategy.rollingUpdate -}}
 {{- if and (not $operator.enabled) (eq .Values.strategy.type "RollingUpdate") (hasKey $rolling "maxSurge") (has (toString $rolling.maxSurge) (list "0" "0%")) (has (toString $rolling.maxUnavailable) (list "0" "0%")) -}}
 {{- fail "strategy.rollingUpdate has neither maxSurge nor maxUnavailable: no pod could ever be replaced; raise maxSurge" -}}
@@ -85,11 +93,8 @@
 {{- if gt (int64 .minReplicas) (int64 .maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas (%d) is above autoscaling.maxReplicas (%d): raise the second" (int64 .minReplicas) (int64 .maxReplicas)) -}}
 {{- end -}}
-{{- if not (or .targetCPUUtilizationPercentage .targetStreamsPerPod) -}}
-{{- fail "autoscaling.enabled needs something to look at: set targetCPUUtilizationPercentage or targetStreamsPerPod" -}}
-{{- end -}}
-{{- if and .targetCPUUtilizationPercentage (not (dig "requests" "cpu" "" $.Values.resources)) -}}
-{{- fail "autoscaling.targetCPUUtilizationPercentage is a part of resources.requests.cpu: set that too" -}}
+{{- if not (or .targetCPU .targetStreamsPerPod) -}}
+{{- fail "autoscaling.enabled needs something to look at: set targetCPU or targetStreamsPerPod" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -63,6 +63,22 @@ app.kubernetes.io/component: server
 {{- ceil (divf (mulf (float64 $number) $milliseconds) 1000) | int64 -}}
 {{- end -}}
 
+{{/* A size as Kubernetes or a setting writes it (1Gi, 512M, 256MiB, 4096) in whole bytes; 0 for what is neither. */}}
+{{- define "restate-pubsub.bytes" -}}
+{{- $text := include "restate-pubsub.text" . | trim -}}
+{{- $number := regexFind "^[0-9]+([.][0-9]+)?" $text -}}
+{{- $unit := trimPrefix $number $text | trim | lower | trimSuffix "b" -}}
+{{- $factor := get (dict "" 1 "k" 1000 "m" 1000000 "g" 1000000000 "t" 1000000000000 "ki" 1024 "mi" 1048576 "gi" 1073741824 "ti" 1099511627776) $unit -}}
+{{- mulf (float64 (default "0" $number)) (default 0 $factor) | int64 -}}
+{{- end -}}
+
+{{/* What a pod may need: the process itself, its streams at 50 KiB, and the recent messages of all topics. */}}
+{{- define "restate-pubsub.memoryNeeded" -}}
+{{- $streams := int64 (default 10000 .Values.settings.PUBSUB_MAX_STREAMS) -}}
+{{- $rings := int64 (include "restate-pubsub.bytes" (default "256MiB" .Values.settings.PUBSUB_RINGS_MAX_BYTES)) -}}
+{{- add (mul 128 1048576) (mul $streams 51200) $rings -}}
+{{- end -}}
+
 {{/* Settings that templates need too: their defaults are those of the service, which a test holds them to. */}}
 {{- define "restate-pubsub.ssePath" -}}
 {{- default "/pubsub" .Values.settings.PUBSUB_SSE_PATH -}}

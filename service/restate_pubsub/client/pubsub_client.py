@@ -20,6 +20,7 @@ from restate_pubsub.client.outage import Outage
 from restate_pubsub.client.token_stream import TokenStream
 from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, PullTimeout, Unavailable
 from restate_pubsub.ingress import Ingress, answers
+from restate_pubsub.ingress.connection import ANSWER_SECONDS
 from restate_pubsub.protocol import calls, names
 from restate_pubsub.protocol.json_text import dump, read
 from restate_pubsub.protocol.limits import Limits
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PULL_SECONDS = 30.0
+LAST_TRY_SECONDS = 1.0
+"""The last try of a call may take so long past the retry policy's time, not as long as the first."""
 MAX_KEY_LENGTH = 256
 
 
@@ -209,9 +212,10 @@ class PubsubClient:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry.seconds
         backoff, outage = self._retry.backoff(), Outage(f"{handler} on topic {topic!r}")
+        seconds = ANSWER_SECONDS
         while True:
             try:
-                answer = await self._ingress.call(topic, handler, body, idempotency_key=key)
+                answer = await self._ingress.call(topic, handler, body, idempotency_key=key, seconds=seconds)
             except (Unavailable, CallAborted) as error:
                 if isinstance(error, CallAborted) and key is not None:
                     raise  # Restate has the same answer for this key from now on
@@ -221,6 +225,7 @@ class PubsubClient:
                     error.message = f"{error.message} (gave up after {self._retry.seconds:g} s)"
                     raise
                 await asyncio.sleep(wait)
+                seconds = min(ANSWER_SECONDS, max(deadline - loop.time(), LAST_TRY_SECONDS))
             else:
                 outage.over()
                 return answer

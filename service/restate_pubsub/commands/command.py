@@ -43,13 +43,17 @@ class Command(click.Command):
             ctx.exit(INTERRUPTED)
 
 
-def load_settings(*, strict: bool = False) -> Settings:
-    """Read the settings from the environment; `strict` is for what serves (`fields.load`)."""
-    return fields.load(os.environ, strict=strict)
+def load_settings(*, strict: bool = False, **defaults: str) -> Settings:
+    """Read the settings from the environment; `strict` is for what serves (`fields.load`).
+
+    `defaults` are for variables that are not set.
+    """
+    given = {name: value for name, value in defaults.items() if not os.environ.get(name)}
+    return fields.load({**os.environ, **given}, strict=strict)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, or until Ctrl-C.
+    """Run to the end, or until Ctrl-C or SIGTERM: then what the coroutine has started ends, too.
 
     asyncio's own way with Ctrl-C does not wake the loop: a signal that comes just before it goes to sleep would wait
     for whatever wakes it next.
@@ -57,7 +61,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
     async def interruptible() -> None:
         task = asyncio.ensure_future(main)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+        for signum in (signal.SIGINT, signal.SIGTERM):  # what serves takes both over, to drain
+            asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
         await task
 
     try:

@@ -13,32 +13,36 @@ from restate_pubsub.commands.command import Command, load_settings, run
 from restate_pubsub.commands.register import register_at
 from restate_pubsub.settings.fields import Settings
 
+LOOPBACK_BIND = "127.0.0.1:9080"
+
 
 @click.command(cls=Command)
 @click.option("--base-dir", default=".restate", show_default=True, help="Keep the local Restate's data in this folder.")
-def dev(base_dir: str) -> None:
+@click.option("--public", is_flag=True, help="Listen on all interfaces, Restate too: for a network that you trust.")
+def dev(base_dir: str, *, public: bool) -> None:
     """Run everything on this machine: a local Restate server, the service, and its registration.
 
-    The ports are those of RESTATE_INGRESS_URL, RESTATE_ADMIN_URL and PUBSUB_BIND. Ctrl-C ends all of it.
+    The ports are those of RESTATE_INGRESS_URL, RESTATE_ADMIN_URL and PUBSUB_BIND; only this machine reaches them.
+    Ctrl-C ends all of it.
     """
     from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415 - keeps `--help` quick
 
-    settings = load_settings(strict=True)
+    settings = load_settings(strict=True, **({} if public else {"PUBSUB_BIND": LOOPBACK_BIND}))
     configure(settings)
-    run(_dev(settings, Path(base_dir)))
+    run(_dev(settings, Path(base_dir), public=public))
 
 
-async def _dev(settings: Settings, base_dir: Path) -> None:
+async def _dev(settings: Settings, base_dir: Path, *, public: bool) -> None:
     from restate_pubsub.commands.local_restate import RestateServer  # noqa: PLC0415
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
     from restate_pubsub.server.serving import listen, ports_of, serve  # noqa: PLC0415
 
     sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
-    restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin)
+    restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin, public=public)
     click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)
-    await restate_server.start()
     try:
+        await restate_server.start()
         serving = asyncio.create_task(serve(create_service(settings, ports=ports_of(sockets)), settings, sockets))
         registering = asyncio.create_task(register_at(settings, restate_endpoint(settings), force=True, wait=30))
         await asyncio.wait({serving, registering}, return_when=asyncio.FIRST_COMPLETED)

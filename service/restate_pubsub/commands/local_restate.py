@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from restate_pubsub.commands.child_process import ends_with_us
 from restate_pubsub.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 NODE = "pubsub-dev"
+LOOPBACK = "127.0.0.1"
 
 
 def find_restate_server() -> str:
@@ -54,9 +56,10 @@ class RestateServer:
         admin_port: int = 9070,
         node_port: int = 5122,
         node: str = NODE,
+        public: bool = False,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Ports are TCP, on all interfaces as the server does by default."""
+        """Ports are TCP, on the loopback interface; `public`: on all, and whoever reaches them may do anything."""
         self.base_dir = base_dir
         self.ingress_url = f"http://localhost:{ingress_port}"
         self.admin_url = f"http://localhost:{admin_port}"
@@ -70,6 +73,7 @@ class RestateServer:
             "RESTATE_LOG_FILTER": "warn,restate=info",
             "RESTATE_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",
+            **({} if public else {"RESTATE_BIND_IP": LOOPBACK}),
             **(env or {}),
         }
         self._process: asyncio.subprocess.Process | None = None
@@ -100,6 +104,7 @@ class RestateServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C is for us: we stop it after the service
+                preexec_fn=ends_with_us(),
             )
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(1)) as session:
             for _ in range(int(START_SECONDS / 0.05)):

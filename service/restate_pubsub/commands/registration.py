@@ -14,6 +14,7 @@ from restate_pubsub.errors import PubsubError, Unavailable
 from restate_pubsub.ingress.reasons import reason
 from restate_pubsub.protocol.urls import redacted_url
 from restate_pubsub.proxies import proxy_for
+from restate_pubsub.restate_texts import why_not_called
 from restate_pubsub.topic.virtual_object import MANIFEST
 
 ATTEMPT_SECONDS = 15.0
@@ -156,18 +157,24 @@ def _shape(service: dict[str, Any]) -> object:
 
 
 def _refusal(status: int, answer: dict[str, Any], url: str, admin: str) -> PubsubError:
-    code = answer.get("restate_code", "")
-    message = str(answer.get("message", "no text"))
-    if code and f"[{code}]" not in message:
-        message += f" [{code}]"
+    code, message = answer.get("restate_code", ""), str(answer.get("message", "no text"))
+    failure = why_not_called(message)
     if status in (401, 403):
         return RegistrationFailed(
             f"{admin} refused the token ({status}): set RESTATE_AUTH_TOKEN to one that may administer"
         )
+    if failure.kind == "signature":
+        return RegistrationFailed(
+            f"The service at {url} refuses Restate's requests ({failure.text}), as their signature is missing or from "
+            "another key: set the service's PUBSUB_RESTATE_IDENTITY_KEYS to the key of this Restate, or --url to a URL "
+            "that asks for no password"
+        )
     if code == "META0003" or status >= 500:
-        return Unavailable(f"Restate cannot reach {url}: {message}; the URL must be one that Restate can reach (--url)")
+        return Unavailable(
+            f"Restate cannot reach {url}: {failure.text}; the URL must be one that Restate can reach (--url)"
+        )
     if code == "META0006":
         return RegistrationFailed(
-            f"{message}: use another PUBSUB_OBJECT_NAME, or accept the change with `register --force`"
+            f"{failure.text}: use another PUBSUB_OBJECT_NAME, or accept the change with `register --force`"
         )
-    return RegistrationFailed(f"Restate refused {url} ({status}): {message}")
+    return RegistrationFailed(f"Restate refused {url} ({status}): {failure.text}")

@@ -59,6 +59,18 @@ class Answer(NamedTuple):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
+    def source(self) -> str | None:
+        """Whose answer an error is: `ingress` or `invocation`; None where nobody says, as before Restate 1.7.4."""
+        failure = _failure(self.body)
+        return self.headers.get("x-restate-error-source") or (None if failure is None else failure.source)
+
+    @property
+    def message(self) -> str:
+        """The text of an error."""
+        failure = _failure(self.body)
+        return f"status {self.status}" if failure is None or not failure.message else failure.message
+
+    @property
     def is_foreign(self) -> bool:
         """Whether this is no answer that Restate gives."""
         if self.status == 200:
@@ -127,8 +139,7 @@ def _error(answer: Answer, target: Target) -> PubsubError:
     if failure is None or answer.status == 200:
         return foreign(answer, target.at)
     # Before 1.7.4 Restate did not say whose answer it is; then a 404 or 5xx can only be the ingress's.
-    source = answer.headers.get("x-restate-error-source") or failure.source or "ingress"
-    if source == "ingress":
+    if (answer.source or "ingress") == "ingress":
         return _from_ingress(answer.status, failure.message, target)
     return _from_handler(answer.status, failure, target)
 

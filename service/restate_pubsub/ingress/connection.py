@@ -124,14 +124,31 @@ class Ingress:
             PubsubError: the handler's answer, final.
 
         """
+        answer = await self.ask(topic, handler, body, idempotency_key=idempotency_key, seconds=seconds)
+        if answer.status == 404 and answer.is_foreign:
+            await self._refuse_admin()
+        return answers.result(answer, self.target(topic, handler))
+
+    async def ask(
+        self,
+        topic: str,
+        handler: str,
+        body: bytes | None = None,
+        *,
+        idempotency_key: str | None = None,
+        seconds: float = ANSWER_SECONDS,
+    ) -> Answer:
+        """Call one handler of one topic, once, and return whatever the answer is.
+
+        Raises:
+            Unavailable: there was none.
+
+        """
         url = URL(f"{self.url}/{self.name}/{_segment(topic)}/{handler}", encoded=True)
         headers = {} if body is None else {"content-type": "application/json"}
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key
-        answer = await self._request("POST", url, seconds, body, headers)
-        if answer.status == 404 and answer.is_foreign:
-            await self._refuse_admin()
-        return answers.result(answer, self.target(topic, handler))
+        return await self._request("POST", url, seconds, body, headers)
 
     async def send(self, topic: str, handler: str, body: bytes, *, seconds: float = ANSWER_SECONDS) -> None:
         """Have one handler of one topic called, and do not wait for it.
@@ -206,8 +223,9 @@ class Ingress:
                 self.clock.observe(response.headers.get("date"), sent, time.time())
                 return Answer(response.status, response.headers, await response.read())
         except TimeoutError:
-            msg = f"Restate at {self.shown} did not answer within {seconds:g} s"
-            raise Unavailable(msg) from None
+            late = f"did not answer within {seconds:g} s"
+            msg = f"Restate at {self.shown} {late}"
+            raise Unavailable(msg, public=f"Restate {late}: try again") from None
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             msg = f"Restate at {self.shown} cannot be reached: {reason(error)}"
             raise Unavailable(msg) from None

@@ -30,10 +30,12 @@ from restate_pubsub.fanout.restate_source import RestateSource
 from restate_pubsub.ingress import Ingress
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.sse import message_frame
+from restate_pubsub.restate_admin import RestateAdmin
 from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
 from restate_pubsub.topic.policy import Retention
-from restate_pubsub.topic.virtual_object import create_pubsub_object
+from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_of
+from restate_pubsub.web.blocked_topics import BlockedTopics, WatchedIngress
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.console.routes import Console
 from restate_pubsub.web.errors import Errors
@@ -42,10 +44,12 @@ from restate_pubsub.web.middleware.answer_errors import AnswerErrors
 from restate_pubsub.web.middleware.body_timeout import BodyTimeout
 from restate_pubsub.web.middleware.cors import Cors
 from restate_pubsub.web.middleware.for_restate import ForRestate
+from restate_pubsub.web.middleware.identity import IdentityWatch
 from restate_pubsub.web.middleware.public_port import PublicPort, left_open, public_ports
 from restate_pubsub.web.middleware.unread_body import DrainUnreadBody
 from restate_pubsub.web.probes import Probes
 from restate_pubsub.web.publishing import Publishing
+from restate_pubsub.web.round_trip import CODES, RoundTrip
 from restate_pubsub.web.streams import Streams
 
 if TYPE_CHECKING:
@@ -53,9 +57,6 @@ if TYPE_CHECKING:
 
 
 log = structlog.stdlib.get_logger(__name__)
-
-PUBLISH_RETRY_SECONDS = 20.0
-"""How long a publish over HTTP tries again while Restate is away, before its 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,18 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         ),
         metrics,
     )
-    health = Health(ingress, lambda ready: metrics.ready(ready=ready))
     pubsub = create_object(settings, local=hub, on_write=metrics.wrote, clock_offset=ingress.clock.offset)
+    admin = RestateAdmin(settings.admin_url, token)
+    metrics.may_be_wrong(CODES)
+    health = Health(
+        RoundTrip(ingress, admin, key=replica, fingerprint=manifest_of(pubsub)),
+        metrics.looked,
+        interval=settings.health_interval,
+    )
+    blocked = BlockedTopics(admin, ingress, metrics, hub.busiest)
+    writing = WatchedIngress(
+        settings.ingress_url, settings.object_name, token, blocked=blocked, longest=settings.publish_timeout
+    )
     origins = Origins(settings.cors_origins)
     refusals = RefusalLog()
     keys = keys_from(settings, lambda worked: metrics.keys_fetched(worked=worked))
@@ -142,7 +153,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     admission = Admission(quota_of(settings))
     streams = Streams(settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission)
     publishing = Publishing(
-        PubsubClient(ingress, retry=RetryPolicy(seconds=PUBLISH_RETRY_SECONDS), limits=limits),
+        PubsubClient(writing, retry=RetryPolicy(seconds=settings.publish_timeout), limits=limits),
         limits,
         callers=callers,
         admission=admission,
@@ -150,8 +161,10 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         max_bytes=settings.request_max_bytes,
         max_age=settings.request_max_age,
     )
-    console = Console(settings, hub=hub, health=health, metrics=metrics).routes() if settings.console else ()
-    endpoint = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
+    console = (
+        Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics).routes() if settings.console else ()
+    )
+    endpoint = IdentityWatch(restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys)), metrics.refused)
     topic = f"{settings.sse_path}/{{topic:any}}"
     errors = Errors(metrics.refused)
 
@@ -159,7 +172,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if open_ := left_open(settings):
             log.warning("open to anybody who can connect", open=open_)
-        tasks = [asyncio.create_task(health.watch())]
+        tasks = [asyncio.create_task(health.watch()), asyncio.create_task(blocked.watch())]
         if isinstance(keys, KeySet):
             tasks.append(asyncio.create_task(keys.watch()))
         try:
@@ -169,7 +182,8 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await hub.close()
-            await ingress.close()
+            for connections in (ingress, writing, admin):
+                await connections.close()
 
     app = Starlette(
         routes=[

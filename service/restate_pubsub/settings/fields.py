@@ -69,7 +69,8 @@ class Settings(BaseModel):
         "RESTATE_ADMIN_URL",
         "http://localhost:9070",
         "Restate",
-        "This is Restate's admin API, which `register` calls.",
+        "This is Restate's admin API, which `register` calls. A service that reaches it, too, names blocked topics and "
+        "stale URLs.",
     )
     auth_token: BearerToken | None = _field(
         "RESTATE_AUTH_TOKEN",
@@ -96,6 +97,14 @@ class Settings(BaseModel):
         "Restate",
         "A repeated idempotency key of a publish is known for this long.",
         ge=1,
+    )
+    health_interval: Seconds = _field(
+        "PUBSUB_HEALTH_INTERVAL",
+        5.0,
+        "Restate",
+        "A call through Restate into the object proves this often that the process is ready. Each is an invocation.",
+        ge=0.5,
+        le=3600,
     )
 
     bind: Binds = _field(
@@ -129,6 +138,14 @@ class Settings(BaseModel):
         default=False,
         group="Serving",
         description="This allows HTTP publishing: POST {path}/{topic} publishes, and DELETE deletes the topic.",
+    )
+    publish_timeout: Seconds = _field(
+        "PUBSUB_PUBLISH_TIMEOUT",
+        20.0,
+        "Serving",
+        "A write over HTTP waits for Restate this long, retries included, before it is answered with 503.",
+        ge=1,
+        le=3600,
     )
     console: bool = _field(
         "PUBSUB_CONSOLE",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -88,7 +89,23 @@ class Metrics:
         self._idle = Counter(
             f"{PREFIX}_connections_idle_closed", "Connections closed because they did nothing", registry=registry
         )
-        self._ready = Gauge(f"{PREFIX}_ready", "1 when Restate answers and has the object", registry=registry)
+        self._ready = Gauge(
+            f"{PREFIX}_ready", "1 when a call through Restate reaches this deployment's object", registry=registry
+        )
+        self._not_ready = Gauge(
+            f"{PREFIX}_not_ready", "1 for the code of what is wrong while not ready", ["code"], registry=registry
+        )
+        self._blocked = Gauge(
+            f"{PREFIX}_blocked_topics", "Topics whose writes wait behind one that is stuck", registry=registry
+        )
+        self._sees_blocked = Gauge(
+            f"{PREFIX}_admin_reachable",
+            "1 when Restate's admin API answers, which tells all blocked topics; 0: only those read here are found",
+            registry=registry,
+        )
+        self._slow_writes = Counter(
+            f"{PREFIX}_slow_writes", "Writes over HTTP that waited for Restate for over 5 s", registry=registry
+        )
         info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
         info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
         for code in ("invalid-request", "token-keys-unavailable"):
@@ -102,6 +119,7 @@ class Metrics:
         for handler in ("publish", "append"):
             self._published.labels(handler=handler)
             self._writes.labels(handler=handler)
+        self._wrong: dict[str, Gauge] = {}
         self._by_pull, self._by_write = self._arrived.labels(by="pull"), self._arrived.labels(by="local")
 
     def takes(self, streams: int) -> None:
@@ -182,9 +200,25 @@ class Metrics:
         """A connection did nothing for too long."""
         self._idle.inc()
 
-    def ready(self, *, ready: bool) -> None:
-        """Readiness as it was last found."""
+    def may_be_wrong(self, codes: Iterable[str]) -> None:
+        """Say which codes `looked` may bring."""
+        for code in codes:
+            self._wrong[code] = self._not_ready.labels(code=code)
+
+    def looked(self, code: str | None, ready: bool) -> None:  # noqa: FBT001 - a callback
+        """Readiness as it was last found, and the code of what is wrong."""
         self._ready.set(ready)
+        for name, gauge in self._wrong.items():
+            gauge.set(name == code)
+
+    def blocked(self, topics: int, *, admin_reachable: bool) -> None:
+        """So many topics are blocked, as far as can be known."""
+        self._sees_blocked.set(admin_reachable)
+        self._blocked.set(topics)
+
+    def slow_write(self) -> None:
+        """A write over HTTP waits."""
+        self._slow_writes.inc()
 
     def figures(self) -> dict[str, Any]:
         """Return every metric by its name without prefix, label values after a dot; and the delivery lag.

@@ -61,6 +61,7 @@ SUBSCRIBE: Schema = _object(
 )
 UNSEAL: Schema = _object([], page={"type": "integer", "minimum": 0, "description": "The page to begin at"})
 UNSEALED: Schema = _object(["pages"], pages={"type": "integer"}, next={"type": ["integer", "null"]})
+PONG: Schema = _object(["replica", "object"], replica={"type": "string"}, object={"type": "string"})
 INFO: Schema = _object(
     ["head", "tail", "closed"],
     head=_OFFSET,

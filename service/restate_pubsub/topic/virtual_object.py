@@ -17,6 +17,7 @@ from restate_pubsub.errors import PubsubError
 from restate_pubsub.protocol.limits import DEFAULT_IDEMPOTENCY_RETENTION, DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.topic import schemas
 from restate_pubsub.topic.handlers import Handlers
+from restate_pubsub.topic.ping import AT_ONCE, Ping
 from restate_pubsub.topic.policy import Policy, Retention
 from restate_pubsub.topic.restate_context import RAW, RestateContext, RestateSharedContext
 from restate_pubsub.topic.steps import LocalReaders, TopicOptions
@@ -126,6 +127,8 @@ def create_pubsub_object(
     add(topic.delete, None, None, idempotency_retention=known)
     add(topic.info, None, schemas.INFO, kind="shared")
     add(topic.unseal, schemas.UNSEAL, schemas.UNSEALED)
+    ping = Ping("" if local is None else local.replica, lambda: manifest_of(pubsub))
+    add(ping.ping, None, schemas.PONG, kind="shared", invocation_retry_policy=AT_ONCE)
     add(topic.sweep, schemas.ANY, None, ingress_private=True)
     add(topic.expire, schemas.ANY, None, ingress_private=True)
     add(topic.forget, schemas.ANY, None, ingress_private=True)

@@ -1,39 +1,62 @@
-"""Whether this process can serve: Restate answers, has the object, and we are not on our way out."""
+"""Whether this process can serve: Restate calls this deployment's object, and we are not on our way out."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from restate_pubsub.errors import PubsubError
+from restate_pubsub.web.round_trip import OF_INGRESS
 
 if TYPE_CHECKING:
-    from restate_pubsub.ingress import Ingress
+    from restate_pubsub.web.round_trip import Trouble
 
 log = structlog.stdlib.get_logger(__name__)
 
-CHECK_SECONDS = 5.0
-CHECK_SECONDS_UNREADY = 0.5
+AGAIN_FIRST, AGAIN_LAST = 0.5, 5.0
+"""Seconds between two looks while something is wrong: soon at first, then less often."""
+
+
+class Check(Protocol):
+    """What health asks."""
+
+    async def trouble(self) -> Trouble | None:
+        """Return what is wrong, or None."""
 
 
 class Health:
-    """Looks at Restate every few seconds and remembers what it saw."""
+    """Looks every few seconds and remembers what it saw."""
 
-    def __init__(self, ingress: Ingress, on_change: Callable[[bool], None]) -> None:
-        """`on_change` is told of readiness after each look."""
-        self._ingress = ingress
+    def __init__(self, check: Check, on_change: Callable[[str | None, bool], None], *, interval: float = 5.0) -> None:
+        """`on_change` is told after each look: the trouble's code, and whether the process is ready."""
+        self._check = check
         self._on_change = on_change
+        self._interval = interval
+        self._trouble: Trouble | None = None
+        self._asked = False
+        self._doubted = False
         self.draining = False
-        self.reason: str | None = "Restate was not asked yet"
         self.was_reachable = False
 
     @property
     def not_ready(self) -> str | None:
         """Why the process is not ready; None when it is."""
-        return "draining: this process is about to stop" if self.draining else self.reason
+        if self.draining:
+            return "draining: this process is about to stop"
+        if not self._asked:
+            return "Restate was not asked yet"
+        return None if self._trouble is None else self._trouble.reason
+
+    @property
+    def code(self) -> str | None:
+        """The stable code of `not_ready`."""
+        if self.draining:
+            return "draining"
+        if not self._asked:
+            return "starting"
+        return None if self._trouble is None else self._trouble.code
 
     @property
     def not_serving(self) -> str | None:
@@ -47,26 +70,35 @@ class Health:
         return None
 
     async def check(self) -> None:
-        """Ask Restate once."""
-        before = self.reason
-        name = self._ingress.name
-        try:
-            services = await self._ingress.services()
-        except PubsubError as error:
-            self.reason = str(error)
-        else:
+        """Look once. A process that is ready is so until two looks in a row say otherwise: one may just be late."""
+        trouble = await self._check.trouble()
+        if trouble is None or trouble.code not in OF_INGRESS:
             self.was_reachable = True
-            self.reason = (
-                None
-                if name in services
-                else f"Restate does not have the object {name!r}: run `restate-pubsub register`"
-            )
-        self._on_change(self.not_ready is None)
-        if before != self.reason:
-            log.info("ready") if self.reason is None else log.warning("not ready", reason=self.reason)
+        was_ready = self._asked and self._trouble is None
+        if trouble is not None and was_ready and not self._doubted:
+            self._doubted = True
+            return
+        self._doubted = False
+        changed = not self._asked or trouble != self._trouble
+        self._asked, self._trouble = True, trouble
+        self._on_change(None if trouble is None else trouble.code, self.not_ready is None)
+        if changed:
+            if trouble is None:
+                log.info("ready")
+            else:
+                log.warning("not ready", code=trouble.code, reason=trouble.reason)
 
     async def watch(self) -> None:
-        """Ask for ever; often until ready."""
+        """Look for ever; often where something is wrong."""
+        again = AGAIN_FIRST
         while True:
+            before = self.code
             await self.check()
-            await asyncio.sleep(CHECK_SECONDS_UNREADY if self.reason else CHECK_SECONDS)
+            if self.code is None and not self._doubted:
+                await asyncio.sleep(self._interval)
+                again = AGAIN_FIRST
+                continue
+            if self.code != before or self._doubted:
+                again = AGAIN_FIRST
+            await asyncio.sleep(again)
+            again = min(again * 2, AGAIN_LAST)

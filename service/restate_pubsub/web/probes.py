@@ -39,7 +39,7 @@ class Probes:
         return JSONResponse({"status": "live"})
 
     async def ready(self, request: Request) -> Response:
-        """`GET /health/ready`: 503 with the reason until Restate answers and has the object, and while draining.
+        """`GET /health/ready`: 503 with code and reason until Restate calls this object, and while draining.
 
         `?object=optional`: 503 only until Restate has answered once, and while draining. It is for what decides where
         new streams go, and must do so before the object is registered and while Restate is away: streams wait for
@@ -54,7 +54,7 @@ class Probes:
             return JSONResponse({"status": "ready"})
         if is_public(request):  # the reason names addresses behind this one
             return JSONResponse({"status": "not ready"}, 503)
-        return JSONResponse({"status": "not ready", "reason": reason}, 503)
+        return JSONResponse({"status": "not ready", "code": self._health.code, "reason": reason}, 503)
 
     async def metrics(self, _request: Request) -> Response:
         """`GET /metrics`: Prometheus' text format."""

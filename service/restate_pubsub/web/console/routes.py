@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from restate_pubsub.fanout.hub import Hub
     from restate_pubsub.settings.fields import Settings
     from restate_pubsub.telemetry.metrics import Metrics
+    from restate_pubsub.web.blocked_topics import BlockedTopics
     from restate_pubsub.web.health import Health
 
 PATH = "/console"
@@ -42,11 +43,14 @@ HEADERS = {
 class Console:
     """The page's routes, around one process's parts."""
 
-    def __init__(self, settings: Settings, *, hub: Hub, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, *, hub: Hub, health: Health, blocked: BlockedTopics, metrics: Metrics
+    ) -> None:
         """Keep what the figures are made from."""
         self._settings = settings
         self._hub = hub
         self._health = health
+        self._blocked = blocked
         self._metrics = metrics
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -64,7 +68,9 @@ class Console:
             "version": version("restate-pubsub"),
             "replica": self._hub.replica,
             "ready": reason is None,
+            "code": self._health.code,
             "reason": reason,
+            "blocked": [holder._asdict() for holder in self._blocked.now[:TOPICS_SHOWN]],
             "streamsPath": self._settings.sse_path,
             "publishEnabled": self._settings.publish_enabled,
             "heartbeatSeconds": self._settings.heartbeat,

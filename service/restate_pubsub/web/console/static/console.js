@@ -11,9 +11,25 @@ function text(id, value) {
   if ($(id).textContent !== value) $(id).textContent = value;
 }
 
+let isReady = null; // whether the process is; null: it has not said yet
+let wanted = ["idle", "Not following"]; // what the stream's connection said last
+
+/** A connection that is open is not live where nothing can come over it. */
 function status(id, state, words) {
+  if (id === "stream") {
+    wanted = [state, words];
+    if (state === "good" && isReady === false) [state, words] = ["waiting", "Connected, but nothing new can come: see above"];
+  }
   $(id).dataset.state = state;
   text(`${id}-text`, words);
+}
+
+function process(ready, words, reason = "") {
+  isReady = ready;
+  status("process", ready ? "good" : "bad", words);
+  text("reason", reason);
+  $("reason").hidden = !reason;
+  status("stream", ...wanted);
 }
 
 function cell(row, value, className = "") {
@@ -44,7 +60,7 @@ async function poll() {
     if (!response.ok) throw new Error(`${response.status}`);
     show(await response.json());
   } catch {
-    status("process", "bad", "does not answer");
+    process(false, "does not answer");
   }
   setTimeout(poll, POLL);
 }
@@ -61,7 +77,7 @@ function show(now) {
   };
   streamsPath = now.streamsPath;
   silence = 1000 * (2.5 * now.heartbeatSeconds + 1);
-  status("process", now.ready ? "good" : "bad", now.ready ? "ready" : now.reason);
+  process(now.ready, now.ready ? "ready" : `not ready: ${now.code}`, now.ready ? "" : now.reason);
   text("replica", now.replica);
   text("version", now.version);
   text("streams", number.format(figures.streams));
@@ -74,10 +90,21 @@ function show(now) {
   text("lag-99", seconds(quantile(0.99, first, now)));
   text("memory", bytes(figures.ring_bytes));
   text("resets", number.format(figures.resets_total));
+  text("refused", number.format(sum(figures, "refused_total.")));
+  text("failing", number.format(figures["pulls_total.unavailable"] + figures["pulls_total.error"]));
+  text("slow", number.format(figures.slow_readers_total));
+  text("blocked-count", figures.admin_reachable ? number.format(figures.blocked_topics) : "unknown");
+  $("blocked-count").title = figures.admin_reachable ? "" : "Restate's admin API is out of reach: set RESTATE_ADMIN_URL";
+  $("blocked-count").classList.toggle("bad", figures.blocked_topics > 0);
+  $("blocked").hidden = !now.blocked.length;
+  const blocked = now.blocked.map(({ topic, invocation, handler, status }) => [topic, [invocation, handler, status]]);
+  fill($("blocked").querySelector("tbody"), blocked, (topic) => topic);
   $("publish-section").hidden = !now.publishEnabled;
   if ($("more").open) showTables(now);
 }
 
+const sum = (figures, prefix) =>
+  Object.entries(figures).reduce((all, [name, value]) => (name.startsWith(prefix) ? all + value : all), 0);
 const arrived = (figures) => figures["messages_arrived_total.local"] + figures["messages_arrived_total.pull"];
 
 /** A quantile of the lag between two polls, from the histogram's bounds; of all deliveries if there were none since. */
@@ -182,6 +209,8 @@ async function follow(topic, offset) {
   arrivals.length = 0;
   text("count", "");
   $("rows").replaceChildren();
+  text("empty", `Nothing yet. Write to it: restate-pubsub publish ${topic} '{"text": "hello"}'`);
+  $("empty").hidden = false;
   $("stop").disabled = false;
   location.hash = new URLSearchParams({ topic, offset });
   let last = null; // the last id: where to go on
@@ -272,6 +301,7 @@ function draw() {
   }
   arrivals = [];
   while ($("rows").rows.length > ROWS) $("rows").deleteRow(0);
+  $("empty").hidden = true;
   text("count", `${number.format(taken)} ${taken === 1 ? "event" : "events"}`);
   toEnd();
 }

@@ -1,0 +1,134 @@
+"""Restate's admin API as the service asks it: where an object is registered, and what holds a topic.
+
+The service works without: where this API is out of reach, it only says less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+
+from restate_pubsub.errors import Unavailable
+from restate_pubsub.ingress.reasons import reason
+from restate_pubsub.protocol.urls import redacted_url
+from restate_pubsub.proxies import proxy_for
+
+ANSWER_SECONDS = 3.0
+
+
+class Registered(NamedTuple):
+    """Where Restate calls an object, and the metadata that its program gave it."""
+
+    url: str
+    metadata: dict[str, str]
+
+
+class Holder(NamedTuple):
+    """The invocation that holds a topic: whatever else writes to the topic waits for it."""
+
+    topic: str
+    invocation: str
+    handler: str
+    status: str
+    failure: str
+
+
+class RestateAdmin:
+    """One admin API. Close it when done."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        """`url` is the API's, `token` a bearer token (Restate Cloud)."""
+        self._url = url.rstrip("/")
+        self.shown = redacted_url(self._url)
+        self._proxy = proxy_for(self._url)
+        self._headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        """Close the connections."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def registered(self, name: str) -> Registered | None:
+        """Return where Restate calls the object `name`; None if it has none of that name.
+
+        Raises:
+            Unavailable: the API is out of reach.
+
+        """
+        service = await self._ask("GET", f"/services/{name}")
+        if service is None:
+            return None
+        deployment = await self._ask("GET", f"/deployments/{service['deployment_id']}") or {}
+        return Registered(str(deployment.get("uri", "")).rstrip("/"), service.get("metadata") or {})
+
+    async def held(self, name: str, topic: str | None = None) -> dict[str, str]:
+        """Return the invocations that hold topics of the object `name` at this moment, by topic.
+
+        Raises:
+            Unavailable: the API is out of reach.
+
+        """
+        where = f"service_name = {_text(name)}" + (f" and service_key = {_text(topic)}" if topic is not None else "")
+        sql = f"select service_key, invocation_id from sys_keyed_service_status where {where}"  # noqa: S608 - quoted
+        return {row["service_key"]: row["invocation_id"] for row in await self._query(sql)}
+
+    async def holders(self, invocations: Iterable[str]) -> list[Holder]:
+        """Return what is known of these invocations.
+
+        Raises:
+            Unavailable: the API is out of reach.
+
+        """
+        ids = ", ".join(map(_text, invocations))
+        sql = (
+            "select id, target_service_key, target_handler_name, status, last_failure "  # noqa: S608 - quoted
+            f"from sys_invocation where id in ({ids})"
+        )
+        return [
+            Holder(
+                row["target_service_key"], row["id"], row["target_handler_name"], row["status"],
+                row.get("last_failure") or "",
+            )
+            for row in await self._query(sql)
+        ]  # fmt: skip
+
+    async def _query(self, sql: str) -> list[dict[str, Any]]:
+        return (await self._ask("POST", "/query", {"query": sql}) or {}).get("rows", [])  # type: ignore[no-any-return]
+
+    async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any] | None:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(ANSWER_SECONDS)
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
+        try:
+            async with self._session.request(method, self._url + path, json=body, proxy=self._proxy) as response:
+                if response.status == 404:
+                    return None
+                if response.status != 200:
+                    msg = f"Restate's admin API at {self.shown} answered {response.status}"
+                    raise Unavailable(msg)
+                answer = await response.json(content_type=None)
+        except (aiohttp.ClientError, OSError) as error:
+            msg = f"Restate's admin API at {self.shown} cannot be reached: {reason(error)}"
+            raise Unavailable(msg) from None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            msg = f"What answers at {self.shown} is not Restate's admin API: set RESTATE_ADMIN_URL"
+            raise Unavailable(msg)
+        return answer
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
