@@ -84,7 +84,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     plan = plan_append(bounds, data, events, close=request.close, pages=policy.pages)
     kept = retained(plan.bounds, retention)
     budget = SWEEP_PAGES + plan.touched
-    # 4. A sweep that mends what a killed write leaves, and a mark while there are keys that nobody counts.
+    # 4. A sweep that makes good what a killed write leaves, and a mark while there are keys that nobody counts.
     grown = replace(topic, bounds=plan.bounds, policy=policy)
     clears = not plan.small or bool(plan_sweep(kept, retention, budget))
     mark = clears and not await is_marked(ctx)

@@ -21,7 +21,7 @@ from restate_pubsub.topic.streams import KnownStream
 from restate_pubsub.topic.waiters import Told
 
 SWEEP_SECONDS = 10.0
-"""A sweep that mends what a killed call may leave comes so long after the first such call."""
+"""A sweep that makes good what a killed call may leave comes so long after the first such call."""
 QUIET_CHECKS = 4
 """The idle timer runs in quarters: a topic goes between one and one and a quarter of its idle time."""
 
@@ -125,7 +125,7 @@ def swept_soon(ctx: ExclusiveContext, topic: Topic) -> Topic:
 
 
 def swept_later(ctx: ExclusiveContext, topic: Topic) -> Topic:
-    """Send a sweep that mends what this call leaves if it is killed, unless one is pending."""
+    """Send a sweep that makes good what this call leaves if it is killed, unless one is pending."""
     if topic.sweep_due and not topic.is_late(topic.sweep_due):
         return topic
     due = max(topic.bounds.tail, 1)
