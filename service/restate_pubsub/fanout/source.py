@@ -40,7 +40,7 @@ class Source(Protocol):
         """
 
     async def release(self, topic: str) -> None:
-        """Tell the log that nobody here waits for news of the topic any more; otherwise a pull waits for its timeout."""
+        """Tell the log that nobody here waits for news of the topic any more; otherwise its pull times out."""
 
 
 @dataclass
