@@ -21,7 +21,7 @@ UNUSED_SECONDS = 5.0
 """How long a page stays that nobody takes from: the herd after a restart comes within seconds."""
 SHARE = 4
 """The part of the memory for messages that pages may have is one in so many; and so are the reads under way."""
-READS_AT_ONCE = 32
+READS_AT_ONCE = 8
 
 
 @dataclass(eq=False, slots=True)

@@ -40,7 +40,7 @@ class Source(Protocol):
         """
 
     async def release(self, topic: str) -> None:
-        """Tell the log that nobody here waits for news of the topic any more. It may be left out, and costs then."""
+        """Tell the log that nobody here waits for news of the topic any more; otherwise its pull times out."""
 
 
 @dataclass

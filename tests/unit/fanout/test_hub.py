@@ -396,17 +396,35 @@ async def test_only_feeds_that_may_be_waited_for_are_released(closed: bool) -> N
     assert [] == source.released
 
 
-async def test_a_topic_that_is_read_again_before_its_release_is_not_released() -> None:
-    """Its pull would be ended at once."""
-    source = Slow()
+class Stubborn(Slow):
+    """A log whose pulls take their time to end when they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lets_go = asyncio.Event()
+
+    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+        try:
+            return await super().pull(topic, offset, limit=limit, wait=wait)
+        finally:
+            await self.lets_go.wait()
+
+
+async def test_a_topic_that_is_read_again_while_its_feed_ends_is_not_released() -> None:
+    """The pull of its next feed would be ended at once."""
+    source = Stubborn()
     source.goes_on.set()
     hub = Hub(source, "here", encoded, FeedOptions(linger=0.0))
-    async with Following(hub.open("t", Start())) as first:
-        await first.resolved()
+    async with Following(hub.open("t", Start())):
+        await until(lambda: source.waiting["t"], "the pull to wait")
     await until(lambda: not hub._feeds, "the feed to be taken out")
     async with Following(hub.open("t", Start())) as again:
+        await again.resolved()
+        source.lets_go.set()
+        await until(lambda: not hub._retiring, "the first feed to end")
         source.append("t", *numbers(0, 1))
         await again.is_told(lines(0, 1))
+        assert [] == source.released
     await hub.close()
 
 
