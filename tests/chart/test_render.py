@@ -312,7 +312,7 @@ def test_the_monitor_selects_one_service() -> None:
     assert "metrics" in [port["name"] for port in chosen[0]["spec"]["ports"]]
 
 
-SECRETS = ("secrets", {"RESTATE_AUTH_TOKEN": "token", "PUBSUB_JWT_KEY": "x" * 32})
+SECRETS = ("secrets", {"RESTATE_AUTH_TOKEN": "token", "PUBSUB_JWT_KEY": "my-token" * 4})
 KEPT = {name: {"name": "kept", "key": name} for name in SECRETS[1]}
 
 
@@ -348,7 +348,7 @@ def test_the_notes_warn_of_topics_that_are_exposed_without_a_key(exposed: dict[s
     assert "WARNING: no key is set. Whoever reaches this address reads every" in texts(exposed)["NOTES.txt"]
     writable = deep_merge(exposed, {"settings": {"PUBSUB_PUBLISH_ENABLED": True}})
     assert "reads, writes and deletes every topic" in texts(writable)["NOTES.txt"]
-    locked = deep_merge(exposed, {"secrets": {"PUBSUB_JWT_KEY": "x" * 32}})
+    locked = deep_merge(exposed, {"secrets": {"PUBSUB_JWT_KEY": "my-token" * 4}})
     assert "WARNING" not in texts(locked)["NOTES.txt"]
     assert "WARNING" not in texts({})["NOTES.txt"]
 
@@ -357,7 +357,7 @@ def test_the_notes_warn_of_topics_that_are_exposed_without_a_key(exposed: dict[s
     ("values", "said"),
     [
         ({}, False),
-        ({"secrets": {"PUBSUB_JWT_KEY": "x" * 32}}, True),
+        ({"secrets": {"PUBSUB_JWT_KEY": "my-token" * 4}}, True),
         ({"existingSecrets": {"PUBSUB_JWT_KEY": {"name": "a", "key": "b"}}}, True),
         ({"settings": {"PUBSUB_JWKS_URL": "https://id.example.com/jwks"}}, True),
     ],

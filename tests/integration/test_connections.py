@@ -282,7 +282,7 @@ ENTRIES: dict[str, Made] = {
 async def guarded(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service that wants tokens, looks at origins, and has proxies before it."""
     env = {
-        "PUBSUB_JWT_KEY": "x" * 32,
+        "PUBSUB_JWT_KEY": "my-token" * 4,
         "PUBSUB_JWT_QUERY": "true",
         "PUBSUB_CORS_ORIGINS": "https://*.example.org",
         "PUBSUB_TRUSTED_PROXIES": "2",

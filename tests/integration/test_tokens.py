@@ -283,6 +283,25 @@ async def test_an_empty_request_that_closes_may_be_repeated(door: Service, topic
         assert (await post(door.topic_url(topic, "close=true"), b"", **headers))[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "answer"),
+    [
+        ("application/json", b"1", {"offset": 0, "nextOffset": 1, "count": 1}),
+        ("application/x-ndjson", b"1\n2\n", {"offset": 0, "nextOffset": 2, "count": 2}),
+    ],
+)
+async def test_a_repeated_request_that_closes_as_well_says_where_its_messages_are(
+    door: Service, topic: str, kind: str, body: bytes, answer: dict[str, int]
+) -> None:
+    """Not where the topic ends."""
+    assert await post(door.topic_url(topic), body, content_type=kind, idempotency_key="k") == (200, answer)
+    await post(door.topic_url(topic), b"9", content_type="application/json")
+    for _ in range(2):
+        again = await post(door.topic_url(topic, "close=true"), body, content_type=kind, idempotency_key="k")
+        assert again == (200, answer)
+    assert (await post(door.topic_url(topic), b"3", content_type="application/json"))[0] == 409
+
+
 async def test_a_key_and_a_stream_of_one_name_are_two_things(door: Service, client: PubsubClient, topic: str) -> None:
     """A request's lines are not taken for those of a token stream that has the same id."""
     async with client.stream(topic, id="one") as tokens:
@@ -320,6 +339,10 @@ async def test_close_ends_the_topic_with_the_last_message(door: Service, topic: 
         (b'1\n2\n{"x"\n4\n', 400, "Line 3: The message is not JSON"),
         (b"1\n2\n\xff\n4\n", 400, "Line 3: The message is not UTF-8"),
         (b'1\n2\n"' + b"x" * 70_000 + b'"\n4\n', 413, "Line 3: The message has"),
+        (b"1\n2\n" + b" " * 70_000 + b"\n4\n", 413, "Line 3: The message has"),
+        (b"1\n2\n" + b" " * 1_000_000 + b"\n4\n", 413, "Line 3: The message has"),
+        (b"1\n2\n" + b"\r" * 70_000, 413, "Line 3: The message has"),
+        (b"1\n2\n\x0b\x0c\n4\n", 400, "Line 3: The message is not JSON"),
         (b"1\n2\n" + b"[" * 300 + b"\n", 400, "Line 3: The message nests 129 levels"),
         (b'1\n2\n"half', 400, "Line 3: The message is not JSON"),
     ],

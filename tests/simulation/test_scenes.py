@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from restate_pubsub.errors import StreamReplaced
+from restate_pubsub.errors import StreamReplaced, TopicClosed
 from restate_pubsub.protocol import calls
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.messages import Message
@@ -206,3 +206,19 @@ def test_nobody_is_shown_what_a_killed_batch_has_left(world: World) -> None:
 def test_what_is_forgotten_is_forgotten_an_hour_later() -> None:
     """The constant that the guarantee names."""
     assert remembered.FORGET_SECONDS == 3600
+
+
+@pytest.mark.parametrize("texts", [("one",), ("one", "two")])
+def test_a_close_that_is_added_to_a_known_key_says_where_the_messages_are(world: World, texts: tuple[str, ...]) -> None:
+    """They are where they were, although others came after them."""
+    ref = StreamRef("k", start=0, digest="", last=True)
+    first = world.append(*texts, stream=ref)
+    world.append("of somebody else")
+    again = world.append(*texts, stream=ref, close=True)
+    world.settle()
+    assert first.outcome is not None
+    assert first.outcome == again.outcome
+    late = world.append("late")
+    world.settle()
+    assert isinstance(late.outcome, TopicClosed)
+    guarantee.at_rest(world)

@@ -95,7 +95,7 @@ class Verifier:
         raise refused
 
     def _decoded(self, token: str, key: VerifyingKey) -> dict[str, Any]:
-        return jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             key.key,
             algorithms=list(key.algorithms),
@@ -103,6 +103,9 @@ class Verifier:
             issuer=self._issuer or None,
             leeway=self._leeway,
         )
+        if not self._audience and "aud" in claims:  # PyJWT lets an empty one pass
+            raise jwt.InvalidAudienceError
+        return claims
 
     def _granted(self, claims: dict[str, Any]) -> Grant:
         expires = None

@@ -158,7 +158,7 @@ def compact(raw: bytes, max_bytes: int | None = None) -> bytes:
         raise InvalidMessage(msg) from None
     except msgspec.DecodeError as error:
         msg = f"The message is not JSON: {_reason(raw, error)} (got {shown(raw)})"
-        if not raw.strip():
+        if not raw.strip(b" \t\r\n"):
             msg = "The message is empty: send JSON, such as null"
         raise InvalidMessage(msg) from None
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -528,6 +528,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> Settings:
+        if _share_a_port(self.bind):
+            msg = (
+                f"PUBSUB_BIND={','.join(self.bind)}: all have one port, so none would be internal: give the internal "
+                "address a port of its own"
+            )
+            raise ValueError(msg)
         if self.metrics_bind is not None:
             port = self.metrics_bind.rpartition(":")[2]
             if port != "0" and port in {bind.rpartition(":")[2] for bind in self.bind}:
@@ -646,3 +652,13 @@ def rule(field: FieldInfo) -> str:
     bounds = {name: getattr(item, name) for item in field.metadata for name in ("ge", "le") if hasattr(item, name)}
     words = {"ge": "at least", "le": "at most"}
     return " and ".join(f"{words[name]} {shown(field, bound)}" for name, bound in bounds.items())
+
+
+def _share_a_port(binds: Sequence[str]) -> bool:
+    """Whether several addresses have one port, unless they are one address in IPv4 and IPv6."""
+    ports = {bind.rpartition(":")[2] for bind in binds}
+    hosts = {bind.rpartition(":")[0] for bind in binds}
+    return len(hosts) > 1 and len(ports) == 1 and ports != {"0"} and hosts not in _BOTH_FAMILIES
+
+
+_BOTH_FAMILIES = ({"0.0.0.0", "[::]"}, {"127.0.0.1", "[::1]"})  # noqa: S104

@@ -117,7 +117,15 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     if mark:
         ctx.clear(state.UNFINISHED_KEY)
     options.on_write(request.handler, len(messages))
-    return Appended(first + admitted.announced, tail)
+    return _where(request, admitted, Appended(first + admitted.announced, tail))
+
+
+def _where(request: Request, admitted: Admitted, written: Appended) -> Appended:
+    """Return where the batch is: of a repetition that adds only the close, where it was."""
+    ref, known = request.stream, admitted.known
+    if admitted.messages or known is None or ref is None or ref.start is None:
+        return written
+    return Appended(known.offset, known.next_offset)
 
 
 def _done_before(loaded: Loaded, request: Request, admitted: Admitted) -> Appended | None:

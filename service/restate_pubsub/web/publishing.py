@@ -29,7 +29,7 @@ from restate_pubsub.errors import (
     WrongAddress,
 )
 from restate_pubsub.protocol.calls import StreamRef
-from restate_pubsub.protocol.json_text import compact
+from restate_pubsub.protocol.json_text import check_size, compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.protocol.names import CLIENT_HEADER
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import PubsubClient
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+JSON_SPACE = b" \t\r"
+"""A line of nothing else is blank. Whatever else Python takes for white space is not JSON."""
 
 
 class PartlyPublished(PubsubError):
@@ -168,7 +170,8 @@ class Publishing:
                 async with upload.in_time():
                     async for line in _lines(upload.chunks(request.stream()), self._limits.message_bytes):
                         number += 1
-                        if line.strip():
+                        check_size(line, self._limits.message_bytes)  # of a blank line, too: what follows is not read
+                        if line.strip(JSON_SPACE):
                             await stream.write_encoded(line)
                             upload.meter.take(messages=1)
             except StreamFailed:
@@ -206,7 +209,7 @@ async def _lines(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[by
             rest.clear()
         rest += last
         if len(rest) > max_bytes:
-            yield bytes(rest)  # it is refused for its size, before it takes more memory
+            yield bytes(rest)  # it is refused for its size whatever it holds, before it takes more memory
             return
     if rest:
         yield bytes(rest)

@@ -8,26 +8,33 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from restate_pubsub.access.keys import key_of, keys_of_set
 from restate_pubsub.errors import ConfigError
-from support.tokens import ec_key, ed_key, jwk, public_pem, rsa_key
+from support.tokens import SECRET, ec_key, ed_key, jwk, public_pem, rsa_key
 
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [(32, ("HS256",)), (48, ("HS256", "HS384")), (64, ("HS256", "HS384", "HS512")), (100, ("HS256", "HS384", "HS512"))],
+    [
+        (32, ("HS256",)),
+        (48, ("HS256", "HS384")),
+        (64, ("HS256", "HS384", "HS512")),
+        (len(SECRET), ("HS256", "HS384", "HS512")),
+    ],
 )
 def test_a_shared_secret_verifies_what_it_is_long_enough_for(length: int, expected: tuple[str, ...]) -> None:
     """Each HMAC needs a key as long as its hash."""
-    assert expected == key_of("x" * length, []).algorithms
+    assert expected == key_of(SECRET[:length], []).algorithms
 
 
 @pytest.mark.parametrize(
     ("text", "wanted", "said"),
     [
-        ("x" * 31, [], "31 bytes, HS256 needs 32"),
-        ("x" * 32, ["HS512"], "32 bytes, HS512 needs 64"),
-        ("x" * 32, ["HS256", "HS384"], "32 bytes, HS384 needs 48"),
-        ("x" * 64, ["RS256"], "RS256 is not for a shared secret"),
-        ("x" * 64, ["none"], "none is not for a shared secret"),
+        (SECRET[:31], [], "31 bytes, HS256 needs 32"),
+        (SECRET[:32], ["HS512"], "32 bytes, HS512 needs 64"),
+        (SECRET[:32], ["HS256", "HS384"], "32 bytes, HS384 needs 48"),
+        (SECRET[:64], ["RS256"], "RS256 is not for a shared secret"),
+        (SECRET[:64], ["none"], "none is not for a shared secret"),
+        ("x" * 32, [], "fewer than 8 different characters"),
+        ("1234567" * 9, [], "fewer than 8 different characters"),
         (public_pem(rsa_key()), ["HS256"], "HS256 is not for an RSA key"),
         (public_pem(rsa_key()), ["RS256", "HS256"], "HS256 is not for an RSA key"),
         (public_pem(rsa_key()), ["ES256"], "ES256 is not for an RSA key"),
@@ -72,7 +79,7 @@ def test_a_public_key_verifies_what_its_kind_can(pem: str, expected: tuple[str, 
 def test_the_algorithms_can_be_narrowed() -> None:
     """PUBSUB_JWT_ALGORITHMS leaves only those it names."""
     assert key_of(public_pem(rsa_key()), ["RS256"]).algorithms == ("RS256",)
-    assert key_of("x" * 64, ["HS384"]).algorithms == ("HS384",)
+    assert key_of(SECRET[:64], ["HS384"]).algorithms == ("HS384",)
 
 
 def test_a_set_is_read_for_its_usable_keys() -> None:

@@ -84,6 +84,8 @@ def test_a_value_is_read_with_its_unit(variable: str, value: str, attribute: str
         ({"RESTATE_AUTH_TOKEN": "token\n"}, "RESTATE_AUTH_TOKEN=…: not a bearer token: has white space around it"),
         ({"RESTATE_AUTH_TOKEN": "tök"}, "RESTATE_AUTH_TOKEN=…: not a bearer token"),
         ({"RESTATE_AUTH_TOKEN": "'token'"}, "RESTATE_AUTH_TOKEN=…: not a bearer token: is in quotes"),
+        ({"PUBSUB_BIND": "127.0.0.1:9080,127.0.0.2:9080"}, "PUBSUB_BIND=127.0.0.1:9080,127.0.0.2:9080: all have one"),
+        ({"PUBSUB_BIND": "0.0.0.0:9080,10.0.0.1:9080,[::]:9080"}, "all have one port"),
         ({"PUBSUB_METRICS_BIND": "9090"}, "PUBSUB_METRICS_BIND='9090': not an address"),
         ({"PUBSUB_METRICS_BIND": "[::]:9080"}, "PUBSUB_METRICS_BIND=[::]:9080: has a port of PUBSUB_BIND"),
         ({"PUBSUB_JWT_CLAIM": "a..b"}, "PUBSUB_JWT_CLAIM='a..b': not a claim's name"),

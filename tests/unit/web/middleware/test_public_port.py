@@ -98,12 +98,12 @@ async def test_at_the_public_port_there_is_little(path: str, at_public: int) -> 
     ("env", "streams", "restate"),
     [
         ({}, True, True),
-        ({"PUBSUB_JWT_KEY": "x" * 32}, False, True),
+        ({"PUBSUB_JWT_KEY": "my-token" * 4}, False, True),
         ({"PUBSUB_JWKS_URL": "https://id.example.org/jwks"}, False, True),
         ({"PUBSUB_RESTATE_IDENTITY_KEYS": KEY}, True, False),
         ({"PUBSUB_BIND": "0.0.0.0:9080,127.0.0.1:9081"}, True, False),
         ({"PUBSUB_BIND": "0.0.0.0:9080,[::]:9080"}, True, True),
-        ({"PUBSUB_JWT_KEY": "x" * 32, "PUBSUB_RESTATE_IDENTITY_KEYS": KEY}, False, False),
+        ({"PUBSUB_JWT_KEY": "my-token" * 4, "PUBSUB_RESTATE_IDENTITY_KEYS": KEY}, False, False),
     ],
 )
 def test_what_is_open_is_named(env: dict[str, str], *, streams: bool, restate: bool) -> None:
