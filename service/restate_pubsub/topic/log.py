@@ -108,7 +108,7 @@ class AppendPlan:
 
     @property
     def small(self) -> bool:
-        """Whether it brings a few keys of the open page: what such a write leaves, if it is killed, later ones make good."""
+        """Whether it brings a few keys of the open page: what it leaves if it is killed, later writes make good."""
         return not self.pages and not self.unsealed and len(self.keys) <= SMALL
 
 
