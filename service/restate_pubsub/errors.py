@@ -25,6 +25,7 @@ PubsubError
 │   ├── TooMany             429  one client's
 │   └── Busy                503  the process's, or a topic's
 ├── Unavailable             503  Restate or the object cannot be reached; trying again may help
+│   ├── Draining            503  the process is about to stop: another one takes the request
 │   └── KeysUnavailable     503  the keys that verify tokens cannot be fetched
 └── ConfigError                  a setting that cannot work (exit code 2)
 """
@@ -413,6 +414,12 @@ class Unavailable(PubsubError):
     def public(self) -> str:
         """No address."""
         return self._public
+
+
+class Draining(Unavailable):
+    """This process is about to stop: connect again."""
+
+    code = "draining"
 
 
 class KeysUnavailable(Unavailable):

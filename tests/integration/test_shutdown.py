@@ -100,7 +100,7 @@ async def test_a_signal_ends_all_of_it_well(
         stoppable.process.send_signal(signum)
         await until(lambda: "draining" in stoppable.log, "the drain")
         status, problem, headers = await get(stoppable.topic_url(topic))
-        assert (503, "restate-unavailable", "1") == (status, problem["code"], headers["retry-after"])
+        assert (503, "draining", "1") == (status, problem["code"], headers["retry-after"])
         status, text, _ = await get(stoppable.topic_url(topic), accept="text/event-stream")
         assert (200, True) == (status, b"\nretry: " in text)  # any other status would stop an EventSource for good
         status, ready, _ = await get(f"{stoppable.url}/health/ready")

@@ -20,7 +20,7 @@ import structlog
 from hypercorn.asyncio import serve as hypercorn_serve
 from restate.server import install_shutdown_hook
 
-from restate_pubsub.server.hypercorn_fixes import ConnectionLimits, ServerConfig, install
+from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install
 from restate_pubsub.web.middleware.for_restate import is_call
 from restate_pubsub.web.middleware.public_port import public_ports
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger(__name__)
 
-UNLIMITED = 2**31 - 1
+STREAMS_PER_CONNECTION = 2000
+"""Requests at a time on one HTTP/2 connection of a client or a proxy; who has more opens another one."""
 STREAMS_SHARE = 0.5
 """The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
 BACKLOG = 1024
@@ -81,9 +82,8 @@ def config_for(sockets: Sequence[socket.socket], *, drain: float) -> ServerConfi
     config = ServerConfig()
     config.bind = [f"fd://{sock.detach()}" for sock in sockets]
     config.backlog = BACKLOG
-    # Restate keeps its connections for ever and many invocations on each; the SDK's documentation asks for these.
-    # What may not be idle for ever is the business of `ConnectionLimits`.
-    config.h2_max_concurrent_streams = UNLIMITED
+    # Restate keeps its connections for ever; the SDK's documentation asks for these.
+    # What may not be idle for ever, or carry as much as it likes, is the business of `ConnectionLimits`.
     config.keep_alive_max_requests = UNLIMITED
     config.keep_alive_timeout = UNLIMITED
     config.graceful_timeout = drain
@@ -148,6 +148,8 @@ async def serve(
     config.limits = ConnectionLimits(
         request=settings.request_timeout,
         keep_alive=settings.keep_alive_timeout,
+        unread=2 * settings.send_timeout,
+        streams=STREAMS_PER_CONNECTION,
         ports=public or None,
         spares=partial(is_call, restate_path=settings.restate_path),
     )

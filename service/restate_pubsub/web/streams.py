@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from restate_pubsub.access.admission import Admission
-from restate_pubsub.errors import OffsetGone, Unavailable
+from restate_pubsub.errors import Draining, OffsetGone, Unavailable
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.reader import Reader
 from restate_pubsub.fanout.window import Start
@@ -80,8 +80,7 @@ class Streams:
             if self._health.draining:
                 if "text/event-stream" in request.headers.get("accept", ""):
                     return come_back(settings.retry)
-                msg = "This process is about to stop: connect again"
-                raise Unavailable(msg, public=msg)
+                raise Draining
             if request.method == "HEAD":
                 return Response(headers=HEADERS, media_type=MEDIA_TYPE)
             client = self._callers.client(request)

@@ -11,11 +11,9 @@ import hypercorn.protocol
 import pytest
 from hypercorn.asyncio import run, serve
 
-from restate_pubsub.server.hypercorn_fixes import ConnectionLimits, ServerConfig, install
+from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install
 from support.harness import free_port, listens
 from support.waiting import until
-
-UNLIMITED = 2**31 - 1
 
 
 class Seen:
@@ -55,6 +53,7 @@ class App:
                 "/unread": self.unread,
                 "/early": self.early,
                 "/broken": self.broken,
+                "/large": self.large,
             }.get(scope["path"], self.echo)(receive, send)
         finally:
             self.ended += 1
@@ -92,6 +91,9 @@ class App:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x" * 10, "more_body": True})
 
+    async def large(self, _receive: Any, send: Any) -> None:
+        await answer(send, b"x" * 100_000)
+
 
 async def answer(send: Any, body: bytes, status: int = 200) -> None:
     await send({"type": "http.response.start", "status": status, "headers": []})
@@ -128,8 +130,7 @@ def serving() -> Iterator[Serving]:
         config = ServerConfig()
         config.bind = [f"127.0.0.1:{port}"]
         config.errorlog = None
-        config.h2_max_concurrent_streams = config.keep_alive_max_requests = UNLIMITED
-        config.keep_alive_timeout = UNLIMITED
+        config.keep_alive_max_requests = config.keep_alive_timeout = UNLIMITED
         config.limits, config.observer = ConnectionLimits(**limits), seen
         task = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
         await until(lambda: listens(port), "the server to listen")

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -161,6 +163,31 @@ async def test_pipelined_requests_behind_a_stream_leave_nothing(serving: Serving
                 await reader.readuntil(b"first")
         await server.nothing_left()
         assert 20 == len(server.app.scopes)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("behind", [b"G", b"x" * 1000, b"x" * 60_000], ids=["a byte", "some", "more than is read"])
+@pytest.mark.parametrize("path", [b"/stream", b"/busy"])
+@pytest.mark.parametrize("reset", [True, False])
+async def test_bytes_behind_a_stream_do_not_hide_that_its_client_goes(
+    serving: Serving, path: bytes, behind: bytes, parts: int, *, reset: bool
+) -> None:
+    """In however many pieces they come: the stream ends, and what came is not begun."""
+    asked = b"GET " + path + b" HTTP/1.1\r\nhost: t\r\n\r\n"
+    async with serving() as server:
+        for _ in range(3):
+            async with connected(server) as (reader, writer):
+                writer.write(asked + asked)
+                await reader.readuntil(b"first")
+                for _ in range(parts):
+                    writer.write(behind)
+                    await asyncio.sleep(0.02)
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    writer.transport.abort()
+        await server.nothing_left()
+        assert 3 == len(server.app.scopes)
 
 
 @pytest.mark.parametrize("path", [b"/stream", b"/busy", b"/unread"])

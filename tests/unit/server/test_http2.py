@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
     HeadersFrame,
     PriorityFrame,
     RstStreamFrame,
+    SettingsFrame,
     WindowUpdateFrame,
 )
 
+from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ServerConfig
+from restate_pubsub.server.hypercorn_fixes.http2_frames import TolerantConnection
 from support.http2 import Http2Client
+from support.waiting import until
 from unit.server.conftest import Serving
 
 
@@ -53,13 +61,114 @@ async def test_a_client_that_takes_nothing_and_vanishes_leaves_nothing(serving: 
             await server.nothing_left()
 
 
-async def test_a_connection_carries_as_many_streams_as_come(serving: Serving) -> None:
+async def test_a_connection_carries_many_streams(serving: Serving) -> None:
     """The 1,001st as well as the first."""
     async with serving() as server, Http2Client.connect(server.port) as client:
         streams = [client.open(b"/stream", flush=False) for _ in range(1500)]
         client.flush()
         await client.until(lambda: all(client.bodies[stream] for stream in streams), "all streams")
         assert (200, b"done") == await client.answer(client.open())
+
+
+def _cost(requests: int) -> float:
+    """Return the CPU seconds that so many requests take, which are open together."""
+    client = TolerantConnection(ServerConfig(), streams=UNLIMITED)
+    client.initiate_connection()
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
+    client.receive_data(preface)
+    encoder = Encoder()
+    frames = [
+        HeadersFrame(2 * n + 1, encoder.encode(_head()), flags=["END_HEADERS", "END_STREAM"]).serialize()
+        for n in range(requests)
+    ]
+    begin = time.process_time()
+    for frame in frames:
+        assert client.receive_data(frame)
+    return time.process_time() - begin
+
+
+def test_requests_cost_in_proportion_to_their_number() -> None:
+    """However many are open: twice as many take twice as long, and not four times."""
+    _cost(100)
+    ratio = min(_cost(4000) for _ in range(3)) / min(_cost(2000) for _ in range(3))
+    assert ratio < 3
+
+
+def test_streams_that_have_closed_are_forgotten() -> None:
+    """A connection that lasts holds what is open."""
+    server = TolerantConnection(ServerConfig(), streams=UNLIMITED)
+    server.initiate_connection()
+    server.receive_data(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize())
+    encoder = Encoder()
+    for n in range(2000):
+        block = encoder.encode(_head())
+        server.receive_data(HeadersFrame(2 * n + 1, block, flags=["END_HEADERS", "END_STREAM"]).serialize())
+        server.send_headers(2 * n + 1, [(b":status", b"204")], end_stream=True)
+    assert len(server.streams) < 600
+
+
+async def test_many_requests_at_once_let_others_in_between(serving: Serving) -> None:
+    """A few are begun in one turn of the event loop."""
+    async with serving() as server, Http2Client.connect(server.port) as client:
+        for _ in range(1500):
+            client.open(b"/stream", flush=False)
+        client.flush()
+        most = before = 0
+        async with asyncio.timeout(20):
+            while before < 1500:
+                await asyncio.sleep(0)
+                most, before = max(most, len(server.app.scopes) - before), len(server.app.scopes)
+        assert most <= 64
+
+
+async def test_a_request_too_many_is_refused_alone(serving: Serving) -> None:
+    """It may be sent again at once on another connection, and on this one when there is room."""
+    async with serving(streams=10) as server, Http2Client.connect(server.port) as client:
+        streams = [client.open(b"/stream") for _ in range(10)]
+        await client.until(lambda: all(client.bodies[stream] for stream in streams), "all streams")
+        assert 10 == client.h2.remote_settings.max_concurrent_streams
+        refused = _beyond(client)
+        await client.until(lambda: refused in client.resets, "the refusal")
+        assert {refused: ErrorCodes.REFUSED_STREAM} == client.resets
+        client.h2.reset_stream(streams[0])
+        client.flush()
+        assert (200, b"done") == await client.answer(client.open())
+
+
+def _beyond(client: Http2Client) -> int:
+    """Send a request that the announced number does not allow."""
+    client.h2.remote_settings.acknowledge()
+    client.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = UNLIMITED
+    client.h2.remote_settings.acknowledge()
+    return client.open()
+
+
+async def test_restate_may_have_any_number_of_requests(serving: Serving) -> None:
+    """Its connection is told when its first call was accepted, and may leave answers where they are."""
+    async with (
+        serving(streams=3, unread=0.1, spares=lambda path, _status: path == "/call") as server,
+        Http2Client.connect(server.port) as client,
+    ):
+        await client.answer(client.open(b"/call"))
+        await client.until(lambda: client.h2.remote_settings.max_concurrent_streams == UNLIMITED, "the number")
+        streams = [client.open(b"/stream") for _ in range(20)]
+        await client.until(lambda: all(client.bodies[stream] for stream in streams), "all streams")
+
+
+@pytest.mark.parametrize("path", [b"/", b"/stream", b"/busy", b"/large"])
+async def test_an_answer_that_its_client_does_not_take_is_broken_off_alone(serving: Serving, path: bytes) -> None:
+    """It opens no window, so the answers would stay; what it does take goes on."""
+    async with serving(unread=0.3) as server, Http2Client.connect(server.port, window=0) as client:
+        taken = client.open(b"/busy")
+        unread = [client.open(path) for _ in range(20)]
+        async with asyncio.timeout(10):
+            while not client.resets.keys() >= set(unread):
+                client.h2.increment_flow_control_window(500, taken)
+                client.flush()
+                await asyncio.sleep(0.02)
+        assert taken not in client.resets
+        assert {ErrorCodes.CANCEL} == set(client.resets.values())
+        await until(lambda: server.app.ended == 20, "the requests to end")
 
 
 async def test_streams_take_turns(serving: Serving) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from typing import Any
 
 import structlog
@@ -19,6 +20,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 CLOSE_SECONDS = 30.0
 """So long a connection that was closed may take to take what it was sent before."""
+PIPELINED_BYTES = 128 * 1024
+"""So much is read behind a request that is not answered yet."""
+LOOK_SECONDS = 1.0
+"""So often it is looked whether a client is still there whose bytes are not read."""
 GATHER_TURNS = 3
 """So many turns of the event loop an answer's head waits for what follows at once: on HTTP/2, another task sends it."""
 GATHER_BYTES = 64 * 1024
@@ -81,7 +86,10 @@ class Connection(TCPServer):
 
     def _answering(self, event: Answering) -> None:
         limits, _ = settings_of(self.config)
-        self._spared = self._spared or limits.spares(event.path, event.status)
+        if not self._spared and limits.spares(event.path, event.status):
+            self._spared = True
+            if isinstance(self.protocol.protocol, Http2):
+                self.protocol.protocol.spare()
         if self._gathered is None:
             self._gathered = bytearray()
             self.loop.call_soon(self._gather, GATHER_TURNS)
@@ -129,18 +137,40 @@ class Connection(TCPServer):
         protocol = self.protocol.protocol
         while isinstance(protocol, Http1) and protocol.paused:
             ready = asyncio.create_task(protocol.can_read.wait())
-            more = asyncio.create_task(self.reader.read(MAX_RECV))
+            behind = bytearray()
             try:
-                await asyncio.wait({ready, more}, return_when=asyncio.FIRST_COMPLETED)
-                if more.done() and not more.result():
-                    return  # the end: what waited is not begun
-                await ready
+                while not ready.done() and len(behind) < PIPELINED_BYTES:
+                    more = await self._read_unless(ready)
+                    if more == b"":
+                        return  # the end: what waited is not begun
+                    behind += more or b""
+                while not ready.done():  # what comes now stays in the kernel; who sends it may go nevertheless
+                    await asyncio.wait({ready}, timeout=LOOK_SECONDS)
+                    if not ready.done() and self._hung_up():
+                        return
             finally:
                 ready.cancel()
-                if not more.done():
-                    more.cancel()
-                    await asyncio.wait({more})
-            await protocol.go_on(more.result() if more.done() and not more.cancelled() else b"")
+            await protocol.go_on(bytes(behind))
+
+    async def _read_unless(self, ready: asyncio.Task[Any]) -> bytes | None:
+        """Return what comes, nothing at the end; None if `ready` is done first."""
+        more = asyncio.create_task(self.reader.read(MAX_RECV))
+        try:
+            await asyncio.wait({ready, more}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not more.done():
+                more.cancel()
+                await asyncio.wait({more})
+        return None if more.cancelled() else more.result()
+
+    def _hung_up(self) -> bool:
+        """Whether the client has closed its side, also where bytes that it sent before are still unread."""
+        sock = self.writer.get_extra_info("socket")
+        if self.writer.transport.is_closing() or sock is None or sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(sock.fileno(), getattr(select, "POLLRDHUP", 0))  # POLLHUP and POLLERR come unasked
+        return bool(poll.poll(0))
 
     async def _hurry(self) -> None:
         """Give a request that has begun less time than a connection that waits for one."""
@@ -154,7 +184,7 @@ class Connection(TCPServer):
         """Return for how long this connection may do nothing."""
         limits, _ = settings_of(self.config)
         address = self.writer.get_extra_info("sockname")
-        if self._spared or (limits.ports is not None and (not address or address[1] not in limits.ports)):
+        if self._spared or not limits.concern(address or None):
             return None
         return (limits.keep_alive if self._served and not self._late else limits.request) or None
 

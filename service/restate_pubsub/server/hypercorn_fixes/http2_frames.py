@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
 
 FRAME_HEAD_BYTES = 9
+STREAMS_KEPT = 256
+"""So many streams may be there before h2 looks for those that have closed."""
 DECODED_HEADERS_BYTES = 1024 * 1024
 """More is an attack, and ends the connection; what is over the announced limit is answered with a 431."""
 
@@ -36,19 +38,37 @@ DECODED_HEADERS_BYTES = 1024 * 1024
 class TolerantConnection(H2Connection):
     """A server's HTTP/2 connection. What it does not survive are errors of the connection itself."""
 
-    def __init__(self, config: Config) -> None:
-        """Announce the limits of `config`, and no WebSockets, which nothing here speaks."""
+    def __init__(self, config: Config, *, streams: int) -> None:
+        """Announce `streams` at a time, the limits of `config`, and no WebSockets, which nothing here speaks."""
         super().__init__(H2Configuration(client_side=False, header_encoding=None))
         self.DEFAULT_MAX_INBOUND_FRAME_SIZE = config.h2_max_inbound_frame_size
         self.local_settings = Settings(
             client=False,
             initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
+                SettingCodes.MAX_CONCURRENT_STREAMS: streams,
                 SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
             },
         )
         self.decoder.max_header_list_size = DECODED_HEADERS_BYTES
         self._frame_dispatch_table[PriorityFrame] = _ignore
+        self._look_at = STREAMS_KEPT
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Return 0: who serves the requests counts them, and refuses one too many alone.
+
+        h2 looks at all streams whenever one begins, to count them and to forget those that have closed: N requests
+        take time in proportion to N squared. To forget them it is enough to look when there are twice as many.
+        """
+        if len(self.streams) >= self._look_at:
+            self._open_streams(remainder=1)
+            self._look_at = max(STREAMS_KEPT, 2 * len(self.streams))
+        return 0
+
+    @property
+    def open_outbound_streams(self) -> int:
+        """Return 0: a server that pushes nothing opens none."""
+        return 0
 
     def took(self, size: int, padding: int, stream_id: int) -> None:
         """Let the connection have more for `size` bytes that came, and their stream for those that were padding.

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from hypercorn.config import Config
 
+UNLIMITED = 2**31 - 1
+
 
 class Observer(Protocol):
     """Is told what happens below the application; nothing decides by it."""
@@ -37,7 +39,7 @@ class NullObserver:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Seconds; 0 is no limit.
+    """What one connection may do. Times are in seconds; 0 is no limit.
 
     Restate keeps its connections for as long as it likes, so none of this is for them: not for those at other ports
     than `ports`, and not for one from which the endpoint has accepted a call (`spares` of the path and the answer's
@@ -48,9 +50,17 @@ class ConnectionLimits:
     """From the opening of a connection, or the first byte of a request, to the end of the request's head."""
     keep_alive: float = 0.0
     """From the end of an answer to the next request."""
+    unread: float = 0.0
+    """So long an HTTP/2 answer waits for a client that takes nothing of it; then it is reset."""
+    streams: int = UNLIMITED
+    """Requests at a time on one HTTP/2 connection."""
     ports: Collection[int] | None = None
     """The local ports that the limits are for; None: all."""
     spares: Callable[[str, int], bool] = lambda _path, _status: False
+
+    def concern(self, address: tuple[Any, ...] | None) -> bool:
+        """Whether they are for the connections at a local address."""
+        return self.ports is None or (address is not None and address[1] in self.ports)
 
 
 class ServerConfig(Config):

@@ -25,6 +25,7 @@ _REFUSALS = {
     401: ("unsigned", "Only a Restate server may call this that signs with one of PUBSUB_RESTATE_IDENTITY_KEYS"),
     404: ("not-found", "The endpoint has no such service or handler"),
 }
+_NOT_ACCEPTABLE = "This is for Restate, of a version that this endpoint knows: run `restate-pubsub register`"
 
 
 class ForRestate:
@@ -47,7 +48,7 @@ class ForRestate:
             raise Refused(400, "invalid-request", "A header is not ASCII")
         if scope["path"].endswith("/discover") and _MANIFEST not in headers.get("accept", ""):
             raise Refused(406, "not-acceptable", "This is for Restate: run `restate-pubsub register`")
-        call: _Call = _Call(send)
+        call: _Call = _Call(scope, send)
         if "/invoke/" in scope["path"]:
             if not headers.get("content-type", "").startswith(_INVOCATION):
                 raise Refused(415, "unsupported-type", "This is for Restate: publish through its ingress")
@@ -66,17 +67,25 @@ def is_call(path: str, status: int, *, restate_path: str) -> bool:
 class _Call:
     """One request to the endpoint, whose refusals become ours. Only an invocation has a body."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
         self.refusal: Refused | None = None
+        self._discovers = scope["path"].endswith("/discover")
         self._send = send
 
     async def send(self, message: Message) -> None:
         """Hand an answer on, but for a refusal."""
-        if message["type"] == "http.response.start" and message["status"] in _REFUSALS:
-            code, detail = _REFUSALS[message["status"]]
-            self.refusal = Refused(message["status"], code, detail)
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self.refusal = self._refused(message["status"])
         if self.refusal is None:
             await self._send(message)
+
+    def _refused(self, status: int) -> Refused:
+        """Return the refusal for an error of the endpoint, which is its client's: it has not begun anything."""
+        if status in _REFUSALS:
+            return Refused(status, *_REFUSALS[status])
+        if self._discovers:
+            return Refused(406, "not-acceptable", _NOT_ACCEPTABLE)
+        return Refused(status if status < 500 else 400, "invalid-request", "This is no request of a Restate server")
 
     async def receive(self) -> Message:
         """Return the end of the body: who refuses a request would wait for it."""
@@ -87,7 +96,7 @@ class _Invocation(_Call):
     """A request to invoke a handler: the endpoint's answer begins when the start of the invocation has been read."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float | None) -> None:
-        super().__init__(send)
+        super().__init__(scope, send)
         self._receive = receive
         self._seconds = seconds
         self._head: Message | None = None

@@ -93,6 +93,8 @@ async def ask(
         ("/restate/none", {}, 404),
         ("/restate/discover", {"accept": "*/*"}, 406),
         ("/restate/discover", DISCOVER, 200),
+        ("/restate/discover", {"accept": DISCOVER["accept"].replace("v4", "v9")}, 406),
+        ("/restate/\ufffd/discover", {"accept": DISCOVER["accept"].replace("v4", "v0")}, 406),
         ("/restate/health", {}, 200),
         ("/restate/health", {"x": "ä"}, 400),
     ],
