@@ -294,7 +294,8 @@ class Settings(BaseModel):
         "PUBSUB_RINGS_MAX_BYTES",
         256 * 1024**2,
         "Streams",
-        "All topics together keep at most this much. Those that were least recently active give up theirs first.",
+        "All topics together keep at most this much, and up to a quarter of it is what slow readers catch up on. What "
+        "was least recently used goes first.",
         ge=1024,
     )
     stream_max_age: Seconds = _field(
