@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -63,6 +64,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def stoppable(restate: RestateServer, python: str) -> AsyncIterator[Service]:
     """Return a service that the test may stop; its object has a name of its own."""
     env = {"PUBSUB_OBJECT_NAME": "stoppable", "PUBSUB_DRAIN_TIMEOUT": f"{DRAIN:g}s", "PUBSUB_HEARTBEAT": "1s"}
+    env["PUBSUB_PUBLISH_ENABLED"] = "true"
     service = await Service(restate, python=python, port=free_port(), env=env).start()
     yield service
     await service.stop()
@@ -149,6 +151,24 @@ async def test_a_frozen_reader_does_not_hold_it(restate: RestateServer, stoppabl
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
+
+
+async def test_a_body_under_way_is_told_how_far_it_got(stoppable: Service, topic: str) -> None:
+    """Before the drain time is over: what it has brought stands."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", stoppable.port)
+    head = "host: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked"
+    writer.write(f"POST /pubsub/{topic} HTTP/1.1\r\n{head}\r\n\r\n2\r\n1\n\r\n2\r\n2\n\r\n".encode())
+    async with stream(stoppable.topic_url(topic)) as follower:
+        await follower.take(2)
+        assert stoppable.process is not None
+        stoppable.process.terminate()
+        async with asyncio.timeout(DRAIN + 2):
+            answer = await reader.readuntil(b"}")
+    body = json.loads(answer[answer.index(b"{") :])
+    assert (503, "draining", 2, 2) == (int(answer.split()[1]), body["code"], body["count"], body["nextOffset"])
+    assert b"retry-after: 1" in answer.lower()
+    writer.close()
+    assert 0 == await asyncio.wait_for(stoppable.process.wait(), DRAIN + 2)
 
 
 async def test_a_second_signal_does_not_wait(stoppable: Service, topic: str) -> None:

@@ -38,6 +38,7 @@ from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_o
 from restate_pubsub.web.blocked_topics import BlockedTopics, WatchedIngress
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.console.routes import Console
+from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.errors import Errors
 from restate_pubsub.web.health import Health
 from restate_pubsub.web.middleware.answer_errors import AnswerErrors
@@ -67,6 +68,7 @@ class Service:
     hub: Hub
     health: Health
     metrics: Metrics
+    ending: Ending
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -152,6 +154,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     callers = Callers(settings, limits, guard)
     admission = Admission(quota_of(settings))
     streams = Streams(settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission)
+    ending = Ending()
     publishing = Publishing(
         PubsubClient(writing, retry=RetryPolicy(seconds=settings.publish_timeout), limits=limits),
         limits,
@@ -160,6 +163,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         enabled=settings.publish_enabled,
         max_bytes=settings.request_max_bytes,
         max_age=settings.request_max_age,
+        ending=ending,
     )
     console = (
         Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics).routes() if settings.console else ()
@@ -198,7 +202,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Service(app, hub, health, metrics)
+    return Service(app, hub, health, metrics, ending)
 
 
 def _middleware(

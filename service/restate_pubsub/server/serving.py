@@ -1,8 +1,8 @@
 """Serve the application with hypercorn, and stop well: signals, drain, a hard limit.
 
 The order of stopping: readiness turns false and new streams are refused; open streams end, spread over most of the
-drain time; then hypercorn takes no more connections and waits for invocations in flight; what is left at the end
-of the drain time is cut.
+drain time, and bodies that publish are answered with what they have brought; then hypercorn takes no more connections
+and waits for invocations in flight; what is left at the end of the drain time is cut.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ STREAMS_PER_CONNECTION = 2000
 """Requests at a time on one HTTP/2 connection of a client or a proxy; who has more opens another one."""
 STREAMS_SHARE = 0.5
 """The part of the drain time over which streams end; the rest is for invocations, and for frozen readers."""
+UPLOADS_SHARE = 0.75
+"""Bodies under way are answered after this part of it; the rest is for what they have brought."""
 BACKLOG = 1024
 CUTS = 3
 UNSENT_BYTES = 128 * 1024
@@ -129,6 +131,7 @@ async def serve(
     async def trigger() -> None:
         await stop.wait()
         service.health.draining = True
+        service.ending.after(settings.drain_timeout * UPLOADS_SHARE)
         log.info("draining", streams=service.hub.streams, seconds=settings.drain_timeout)
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)

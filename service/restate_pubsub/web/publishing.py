@@ -17,6 +17,7 @@ from restate_pubsub.access.admission import Admission
 from restate_pubsub.client.pubsub_client import MAX_KEY_LENGTH
 from restate_pubsub.client.token_stream import TokenStream
 from restate_pubsub.errors import (
+    Draining,
     InvalidRequest,
     KeyReused,
     NotEnabled,
@@ -34,6 +35,7 @@ from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.protocol.names import CLIENT_HEADER
 from restate_pubsub.web.callers import Callers
+from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import flag_of
 from restate_pubsub.web.upload import Upload
@@ -82,11 +84,13 @@ class Publishing:
         enabled: bool,
         max_bytes: int,
         max_age: float,
+        ending: Ending,
     ) -> None:
         """Keep the client; unless `enabled`, every request is refused with the setting that allows it.
 
-        One request may bring `max_bytes`, and go on for `max_age` seconds.
+        One request may bring `max_bytes`, and go on for `max_age` seconds, or until `ending`.
         """
+        self._ending = ending
         self._client = client
         self._limits = limits
         self._callers = callers
@@ -110,7 +114,9 @@ class Publishing:
             if request.method == "DELETE":
                 return await self.delete(topic)
             try:
-                upload = Upload(meter, max_bytes=self._max_bytes, max_age=self._max_age, expires=expires)
+                upload = Upload(
+                    meter, max_bytes=self._max_bytes, max_age=self._max_age, expires=expires, ending=self._ending
+                )
                 return await self.publish(request, topic, upload)
             except (PartlyPublished, StreamFailed) as error:
                 raise WithMembers(error, nextOffset=error.next_offset, count=error.acknowledged) from error
@@ -176,7 +182,7 @@ class Publishing:
                             upload.meter.take(messages=1)
             except StreamFailed:
                 raise
-            except (Unauthorized, RequestTooLong) as error:
+            except (Unauthorized, RequestTooLong, Draining) as error:
                 broken = (f"After line {number}", error)
                 stream.keep_open()
             except PubsubError as error:

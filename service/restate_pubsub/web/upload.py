@@ -8,8 +8,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from restate_pubsub.errors import PubsubError, RequestTooLong, Unauthorized
+from restate_pubsub.errors import Draining, PubsubError, RequestTooLong, Unauthorized
 from restate_pubsub.settings.units import format_duration, format_size
+from restate_pubsub.web.ending import Ending
 
 if TYPE_CHECKING:
     from restate_pubsub.access.admission import Meter
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 class Upload:
     """The bounds of one request's body."""
 
-    def __init__(self, meter: Meter, *, max_bytes: int, max_age: float, expires: float | None) -> None:
-        """`expires` is when the token ends, in seconds since the epoch; None for never."""
+    def __init__(self, meter: Meter, *, max_bytes: int, max_age: float, expires: float | None, ending: Ending) -> None:
+        """`expires` is when the token ends, in seconds since the epoch; None for never. `ending` is the process's."""
+        self._ending = ending
         self.meter = meter
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -27,20 +29,21 @@ class Upload:
 
     @contextlib.asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """Let the block run until the token ends, or the request has gone on for as long as one may.
+        """Let the block run until the token or the process ends, or the request has gone on for as long as one may.
 
         Raises:
-            Unauthorized, RequestTooLong: it did not come to its end before.
+            Unauthorized, RequestTooLong, Draining: it did not come to its end before.
 
         """
         left = self._max_age if self._expires is None else min(self._max_age, self._expires - time.time())
         try:
             async with asyncio.timeout(left) as limit:
-                yield
+                with self._ending.ends(limit):
+                    yield
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise self._late(left) from None
+            raise (Draining() if self._ending.over else self._late(left)) from None
 
     def _late(self, left: float) -> PubsubError:
         if left < self._max_age:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from restate_pubsub.errors import RequestTooLong
+from restate_pubsub.errors import Draining, RequestTooLong
+from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.upload import Upload
 
 
@@ -32,7 +34,7 @@ async def body(*chunks: bytes) -> AsyncIterator[bytes]:
 async def test_what_fits_is_taken_however_the_network_cut_it(chunks: tuple[bytes, ...]) -> None:
     """Whole lines before the limit stand, also where they came in one piece with what is past it."""
     meter = Taken()
-    upload = Upload(meter, max_bytes=7, max_age=1, expires=None)  # type: ignore[arg-type]
+    upload = Upload(meter, max_bytes=7, max_age=1, expires=None, ending=Ending())  # type: ignore[arg-type]
     came = b""
     with pytest.raises(RequestTooLong, match="has more than 7B"):
         async for chunk in upload.chunks(body(*chunks)):
@@ -43,5 +45,19 @@ async def test_what_fits_is_taken_however_the_network_cut_it(chunks: tuple[bytes
 
 async def test_a_body_of_the_greatest_size_is_taken() -> None:
     """The limit itself is allowed."""
-    upload = Upload(Taken(), max_bytes=4, max_age=1, expires=None)  # type: ignore[arg-type]
+    upload = Upload(Taken(), max_bytes=4, max_age=1, expires=None, ending=Ending())  # type: ignore[arg-type]
     assert [chunk async for chunk in upload.chunks(body(b"01", b"23", b""))] == [b"01", b"23", b""]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_process_that_stops_ends_what_is_under_way(*, begun: bool) -> None:
+    """And what begins after that."""
+    ending = Ending()
+    if not begun:
+        ending.after(0.05)
+    upload = Upload(Taken(), max_bytes=4, max_age=60, expires=None, ending=ending)  # type: ignore[arg-type]
+    with pytest.raises(Draining):
+        async with asyncio.timeout(5), upload.in_time():
+            if begun:
+                ending.after(0.05)
+            await asyncio.Event().wait()
