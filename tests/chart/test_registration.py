@@ -268,12 +268,15 @@ async def test_helm_test_reads_what_it_published(restate: RestateServer) -> None
         assert "cannot be read" in log
 
 
+SECRET = "a secret of these tests, 32 bytes long"
+
+
 async def test_helm_test_gets_past_the_lock_on_the_streams(restate: RestateServer) -> None:
     """With a shared secret it signs a token of its own; with a public key, a 401 is what is right."""
     script = (ROOT / "helm/restate-pubsub/files/first_message.py").read_text()
     public = ed25519.Ed25519PrivateKey.generate().public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    for name, key, said in (("shared", "a secret of these tests, 32 bytes long", "and read from"), ("public", pem, "wants a token")):
+    for name, key, said in (("shared", SECRET, "and read from"), ("public", pem, "wants a token")):
         service = Service(restate, PUBSUB_OBJECT_NAME=name, PUBSUB_JWT_KEY=key, PUBSUB_JWT_ISSUER="us")
         await service.start()
         words = [sys.executable, "-c", script, f"{service.url}/pubsub"]
