@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from restate_pubsub.errors import TooLarge
-
 DEFAULT_PULL_TIMEOUT = 30.0
 """Seconds that a pull waits, if its caller does not say."""
 DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
@@ -22,10 +20,3 @@ class Limits:
     topic_bytes: int = 512
     pull_bytes: int = 4 * 1024 * 1024
     pull_messages: int = 4096
-
-
-def check_batch_bytes(total: int, limits: Limits) -> None:
-    """Refuse a batch of `total` bytes of messages that is over the limit."""
-    if total > limits.batch_bytes:
-        msg = f"append: the batch has {total} bytes; at most {limits.batch_bytes} are allowed: send it in parts"
-        raise TooLarge(msg)
