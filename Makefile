@@ -8,7 +8,7 @@ NODE_MODULES := node_modules/.package-lock.json
 CLIENTS := tests/clients/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults soak debian-packages generate \
+.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults test-proxies soak debian-packages generate \
   release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
@@ -40,11 +40,11 @@ run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected
 demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL (ARGS=--public as above)
 	@exec $(BIN)/python examples/chat/demo.py $(ARGS)
 
-test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## All tests: unit, integration, browser, other people's readers, chart, short faults
+test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
 	$(BIN)/pytest
 
-PACKAGES ?= chromium faketime haproxy prometheus
+PACKAGES ?= chromium faketime haproxy nginx prometheus
 
 soak: $(VENV)/.done $(NODE_MODULES) ## Kill and stop at random, simulated and for real, for SECONDS=600 (SEED=…)
 	@tests/debian-packages require haproxy
@@ -57,6 +57,11 @@ debian-packages: ## Install the programs of Debian that the tests drive (as root
 test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it does: about a quarter of an hour
 	@tests/debian-packages require haproxy
 	FAULTS=full $(BIN)/pytest --timeout 400 -s tests/faults
+
+# Those in `make test` are nginx, HAProxy, Envoy and Caddy.
+test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## Streams behind every program of docs/proxies.md that can be had: some minutes
+	@tests/debian-packages require apache2 haproxy lighttpd nginx squid varnish
+	PROXIES=all $(BIN)/pytest tests/proxies
 
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py

@@ -1,0 +1,54 @@
+"""A Restate, services that stand behind proxies, and the proxies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxies.programs import PROGRAMS, Running, running
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, running_restate, topic_name
+
+BEAT = 1.0
+"""Seconds between the heartbeats of the services."""
+
+
+@pytest.fixture(scope="session")
+async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
+    """Return a running Restate server."""
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def service(restate: RestateServer) -> AsyncIterator[Service]:
+    """Return a service that tests may kill and start."""
+    env = {"PUBSUB_HEARTBEAT": f"{BEAT:g}s", "PUBSUB_PUBLISH_ENABLED": "true", "PUBSUB_TRUSTED_PROXIES": "1"}
+    service = await Service(restate, env=env).start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture(scope="session")
+async def strict(restate: RestateServer) -> AsyncIterator[Service]:
+    """Return a service that gives a client two streams, and counts clients as one trusted proxy names them."""
+    env = {"PUBSUB_HEARTBEAT": f"{BEAT:g}s", "PUBSUB_TRUSTED_PROXIES": "1", "PUBSUB_MAX_STREAMS_PER_CLIENT": "2"}
+    service = await Service(restate, env=env).start(register=False)
+    yield service
+    await service.stop()
+
+
+@pytest.fixture(scope="session", params=PROGRAMS)
+async def proxy(
+    request: pytest.FixtureRequest, service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Running]:
+    """Return each proxy before the service, one after another."""
+    async with running(request.param, service.url, tmp_path_factory.mktemp(request.param)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return a fresh topic."""
+    return topic_name("proxies")
