@@ -91,10 +91,11 @@ async def test_lines_of_an_upload_arrive_while_it_lasts(proxy: Running, topic: s
     assert {"offset": 0, "nextOffset": 3, "count": 3} == await upload(proxy.url, topic)
 
 
-async def test_a_topic_may_have_a_slash(restate: RestateServer, proxy: Running, topic: str) -> None:
-    """As it stands in the path."""
+@pytest.mark.parametrize("slash", ["/", "%2F"])
+async def test_a_topic_may_have_a_slash(restate: RestateServer, proxy: Running, topic: str, slash: str) -> None:
+    """As it stands in the path, or escaped."""
     await publish(restate, f"{topic}/of it", "here")
-    async with stream(f"{proxy.url}/pubsub/{topic}/of%20it") as reader:
+    async with stream(f"{proxy.url}/pubsub/{topic}{slash}of%20it") as reader:
         assert "here" == (await reader.next()).data
 
 
