@@ -8,7 +8,7 @@ NODE_MODULES := node_modules/.package-lock.json
 CLIENTS := tests/clients/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-image test-faults test-proxies soak debian-packages generate \
+.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-agents test-image test-faults test-proxies soak debian-packages generate \
   release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
@@ -77,6 +77,9 @@ test-bounds: $(VENV)/.done $(NODE_MODULES) ## The library with the lowest and th
 
 test-environments: $(VENV)/.done ## The library beside agent frameworks: nothing of theirs may move (asks the package index)
 	$(BIN)/pytest tests/environments
+
+test-agents: $(VENV)/.done $(NODE_MODULES) ## Agents of all frameworks, killed in the middle: one environment for each version
+	AGENTS=all $(BIN)/pytest tests/frameworks
 
 screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png and docs/console.png anew
 	@tests/debian-packages require chromium fonts-inter fonts-jetbrains-mono

@@ -16,8 +16,9 @@ import msgspec
 
 from restate_pubsub.backoff import Backoff, PollPace
 from restate_pubsub.client.event_stream import event_stream
+from restate_pubsub.client.numbering import next_step
 from restate_pubsub.client.outage import Outage
-from restate_pubsub.client.token_stream import TokenStream
+from restate_pubsub.client.token_stream import RECOUNTS, TokenStream
 from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, PullTimeout, Unavailable
 from restate_pubsub.ingress import Ingress, answers
 from restate_pubsub.ingress.connection import ANSWER_SECONDS
@@ -33,6 +34,8 @@ PULL_SECONDS = 30.0
 LAST_TRY_SECONDS = 1.0
 """The last try of a call may take so long past the retry policy's time, not as long as the first."""
 MAX_KEY_LENGTH = 256
+ONCE = "once/"
+"""What the streams of `publish(once=…)` begin their id with."""
 
 
 class Received(NamedTuple):
@@ -99,7 +102,13 @@ class PubsubClient:
     # --- writes ------------------------------------------------------------------------------------------------
 
     async def publish(
-        self, topic: str, message: Any, *, event: str | None = None, idempotency_key: str | None = None
+        self,
+        topic: str,
+        message: Any,
+        *,
+        event: str | None = None,
+        idempotency_key: str | None = None,
+        once: str | None = None,
     ) -> int:
         """Append one message and return its offset.
 
@@ -108,7 +117,10 @@ class PubsubClient:
             message: anything that `json.dumps` takes.
             event: a name that browsers get as the event's type.
             idempotency_key: repeat it, and the message is published once. Without one, only this call's own
-                retries are protected.
+                retries are protected. Restate remembers it for an hour (PUBSUB_IDEMPOTENCY_RETENTION).
+            once: repeat it, and the message is published once for as long as the topic keeps the first one, and an
+                hour at least; whatever the repetition says, the first one stands. For what a handler publishes outside
+                of its journal, where a replay may come days later.
 
         Raises:
             TopicClosed, TooLarge, InvalidRequest: the object refused.
@@ -117,6 +129,11 @@ class PubsubClient:
             Unavailable: no answer within the retry policy's time; the text says why.
 
         """
+        if once is not None:
+            if idempotency_key is not None:
+                msg = "publish: give either once or idempotency_key: once holds longer"
+                raise InvalidRequest(msg)
+            return await self._publish_once(topic, Message(dump(message), event), once)
         if event is not None:
             return (await self.append(topic, [(message, event)], idempotency_key=idempotency_key)).offset
         answer = await self._write(topic, "publish", dump(message), idempotency_key)
@@ -134,7 +151,29 @@ class PubsubClient:
             names.check_event(entry.event)
         return await self.append_encoded(topic, entries, close=close, idempotency_key=idempotency_key)
 
-    def stream(self, topic: str, *, id: str | None = None, close: bool = False) -> TokenStream:  # noqa: A002
+    async def _publish_once(self, topic: str, message: Message, once: str) -> int:
+        """Append a counted stream of one message: where the topic has it, nothing is added."""
+        names.check_event(message.event)
+        stream = calls.StreamRef(f"{ONCE}{once}", start=0)
+        names.check_stream_id(stream.id)
+        backoff, again = Backoff(0.1, 2.0), 0
+        while True:
+            try:
+                return (await self.append_encoded(topic, [message], stream=stream)).offset
+            except CallAborted:  # the message may be there or not; sent again, it is there once
+                again += 1
+                if again > RECOUNTS:
+                    raise
+            await asyncio.sleep(backoff.next())
+
+    def stream(
+        self,
+        topic: str,
+        *,
+        id: str | None = None,  # noqa: A002
+        step: Any = None,
+        close: bool = False,
+    ) -> TokenStream:
         """Return a writer for tokens, to be used with `async with`; see `TokenStream`.
 
         Args:
@@ -142,13 +181,20 @@ class PubsubClient:
             id: names the stream. Opened again under the same id (a durable step that is retried), it first
                 announces that with a `restart` event, whose data are `{"id", "offset"}`: readers drop what
                 this stream wrote from that offset on. What an earlier attempt still tries to write is refused.
+            step: a handler's context, instead of an id: names the stream after the invocation and the number of this
+                stream in it. Call `stream` before the step that writes it, and enter it inside.
             close: end the topic with the stream, if the block ends without an exception. Not together with `id`:
                 a step that is retried could not write to the topic that its last attempt has closed.
 
         Raises:
-            InvalidRequest: a bad topic or id, or `id` with `close`.
+            InvalidRequest: a bad topic or id, `id` with `step`, or one of them with `close`.
 
         """
+        if step is not None:
+            if id is not None:
+                msg = "stream: give either id or step: step makes an id"
+                raise InvalidRequest(msg)
+            id = next_step(step)  # noqa: A001
         if id is not None and close:
             msg = "stream: id and close do not go together: close the topic after the step that may be retried"
             raise InvalidRequest(msg)

@@ -1,0 +1,243 @@
+"""Agents of real frameworks, with fake models, killed in the middle of what they do.
+
+After each: one final text, nothing twice, no finished step paid for again, no invocation left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+
+from frameworks.versions import FRAMEWORKS, Framework
+from restate_pubsub import PubsubClient, Received, create_pubsub_client
+from support.environments import environment, wheel
+from support.harness import ROOT, Service, free_port, topic_name
+from support.waiting import until
+
+PROGRAMS = ROOT / "tests" / "frameworks" / "programs"
+ALL = os.environ.get("AGENTS") == "all"
+CHOSEN = [framework for framework in FRAMEWORKS if ALL or framework.short]
+
+
+@pytest.fixture(scope="module", params=CHOSEN, ids=lambda framework: framework.name)
+async def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Framework, Path]:
+    """Return a framework, and the Python of an environment that has it and the library."""
+    framework: Framework = request.param
+    folder = tmp_path_factory.mktemp("environment")
+    built = wheel(folder / "wheel")
+    return framework, await environment(folder / "venv", [*framework.requirements, "hypercorn", built])
+
+
+class Agent:
+    """A program that serves an agent, on a folder that says what its model does."""
+
+    def __init__(self, python: Path, program: str, folder: Path, service: Service) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self._ingress = service.env["RESTATE_INGRESS_URL"]
+        self._admin = service.env["RESTATE_ADMIN_URL"]
+        self._words = (str(python), str(PROGRAMS / program), str(folder), self._ingress, str(port))
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def log(self) -> str:
+        """What it printed."""
+        path = self.folder / "program.log"
+        return path.read_text() if path.exists() else ""
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "program.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(*self._words, stdout=log, stderr=log)
+        await until(self._answers, f"the agent to answer:\n{self.log}")
+
+    async def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.returncode is None, self.log
+        async with aiohttp.ClientSession() as session:
+            try:
+                async with session.get(f"{self.url}/health") as response:
+                    return response.status < 500
+            except aiohttp.ClientError:
+                return False
+
+    async def register(self) -> None:
+        """Make it Restate's agent."""
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{self._admin}/deployments", json={"uri": self.url, "force": True}) as response:
+                assert response.status < 300, await response.text()
+
+    async def kill(self) -> None:
+        """End it without a word."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+
+    async def run(self, job: dict[str, Any]) -> tuple[int, str]:
+        """Call the agent, and return its answer."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(90)) as session:
+            async with session.post(f"{self._ingress}/agent/run", json=job) as response:
+                return response.status, await response.text()
+
+    async def invocations(self) -> int:
+        """Count what Restate has not ended of the agent's."""
+        query = {"query": "SELECT id FROM sys_invocation WHERE target_service_name = 'agent' AND status != 'completed'"}
+        async with aiohttp.ClientSession() as session:
+            async with session.post(
+                f"{self._admin}/query", json=query, headers={"Accept": "application/json"}
+            ) as found:
+                return len((await found.json())["rows"])
+
+    def noted(self, name: str) -> list[str]:
+        """Return the lines of a log of its folder."""
+        path = self.folder / name
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture
+async def agent(python: tuple[Framework, Path], service: Service, tmp_path: Path) -> AsyncIterator[Agent]:
+    """Return a running agent."""
+    framework, interpreter = python
+    agent = Agent(interpreter, framework.program, tmp_path, service)
+    await agent.start()
+    await agent.register()
+    yield agent
+    await agent.kill()
+
+
+class Seen(NamedTuple):
+    """What a page shows at the end of a turn, in order, and how the turn ended."""
+
+    said: list[str]
+    end: str
+    restarts: int
+
+    @property
+    def text(self) -> str:
+        """All text."""
+        return "".join(piece for piece in self.said if not piece.startswith("#"))
+
+
+def shown(messages: list[Received]) -> Seen:
+    """Read a topic as a page does: drop what a `restart` names, show the rest."""
+    kept: list[tuple[int, dict[str, Any], str | None]] = []
+    restarts = 0
+    for at, data, event in messages:
+        if event == "restart":
+            restarts += 1
+            kept = [one for one in kept if one[0] < data["offset"] or one[1].get("step") != data["id"]]
+        else:
+            kept.append((at, data, event))
+    said = []
+    for _, data, event in kept:
+        if event == "token":
+            said.append(data["text"])
+        elif data.get("role") == "tool":
+            said.append(f"#{data['call']} {data['id']}" if "call" in data else f"#{data['id']}: {data.get('result')}")
+    return Seen(said, kept[-1][2] or "", restarts)
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[PubsubClient]:
+    """Return a client."""
+    async with create_pubsub_client(service.env["RESTATE_INGRESS_URL"]) as client:
+        yield client
+
+
+async def read(client: PubsubClient, topic: str) -> Seen:
+    """Read a topic until its turn is over."""
+    messages = []
+    async with asyncio.timeout(60):
+        async for message in client.pull(topic, 0):
+            messages.append(message)
+            if message.event in {"done", "failed"}:
+                break
+    seen = shown(messages)
+    assert messages[-1].offset + 1 == (await client.info(topic))["tail"], "nothing follows the end"
+    return seen
+
+
+async def turn(agent: Agent, client: PubsubClient, task: str, killed_at: str | None = None) -> Seen:
+    """Run a task; if asked to, kill the agent there and start it again."""
+    topic = topic_name("agent")
+    if killed_at:
+        (agent.folder / "pause").write_text(killed_at)
+    answer = asyncio.create_task(agent.run({"topic": topic, "turn": "turn-1", "task": task}))
+    if killed_at:
+        await until((agent.folder / "reached").exists, f"the agent to come to {killed_at}:\n{agent.log}")
+        await agent.kill()
+        (agent.folder / "pause").unlink()
+        await agent.start()
+    seen = await read(client, topic)
+    status, text = await answer
+    assert (200 if seen.end == "done" else 400) == status, text
+    await until(lambda: _none_left(agent), "no invocation to be left")
+    return seen
+
+
+async def _none_left(agent: Agent) -> bool:
+    return await agent.invocations() == 0
+
+
+TOOLS = ["I look", " it up. ", "#look_up slow-1", "#look_up fast-2"]
+RESULTS = ["#slow-1: slow is found", "#fast-2: fast is found"]
+REST = ["It ", "is ", "done"]
+
+
+async def test_an_answer_comes_token_by_token(agent: Agent, client: PubsubClient) -> None:
+    """And once."""
+    assert Seen(["Hel", "lo", " wor", "ld"], "done", 0) == await turn(agent, client, "talk")
+    assert ["talk/1"] == agent.noted("calls.log")
+
+
+async def test_tools_side_by_side(agent: Agent, client: PubsubClient) -> None:
+    """What they return is there once each, in the order in which they end."""
+    seen = await turn(agent, client, "tools")
+    assert TOOLS == seen.said[:4]
+    assert sorted(RESULTS) == sorted(seen.said[4:6])
+    assert REST == seen.said[6:]
+    assert ["tools/1", "tools/2"] == agent.noted("calls.log")
+
+
+@pytest.mark.parametrize(
+    ("place", "calls", "restarts"),
+    [
+        ("tools/1", ["tools/1", "tools/1", "tools/2"], 1),
+        ("between tools", ["tools/1", "tools/2"], 0),
+        ("tools/2", ["tools/1", "tools/2", "tools/2"], 1),
+    ],
+)
+async def test_killed_in_the_middle(
+    place: str, calls: list[str], restarts: int, agent: Agent, client: PubsubClient
+) -> None:
+    """The step that was cut off runs again and says so; what was finished is not paid for again."""
+    seen = await turn(agent, client, "tools", killed_at=place)
+    assert "I look it up. It is done" == seen.text
+    assert sorted(RESULTS) == sorted(piece for piece in seen.said if ":" in piece)
+    assert 2 == sum(piece.startswith("#look_up") for piece in seen.said)
+    assert (restarts, "done") == (seen.restarts, seen.end)
+    assert calls == agent.noted("calls.log")
+
+
+@pytest.mark.parametrize("place", ["sub/1", "sub-talk/1", "sub/2"])
+async def test_an_agent_that_asks_another(place: str, agent: Agent, client: PubsubClient) -> None:
+    """Each has steps of its own: a restart of one takes nothing from the other."""
+    seen = await turn(agent, client, "sub", killed_at=place)
+    assert "I ask. Sub says yesSo it is" == seen.text
+    assert ["#delegate ask-1", "#ask-1: Sub says yes"] == [piece for piece in seen.said if piece.startswith("#")]
+    assert 1 == seen.restarts
+    assert 4 == len(agent.noted("calls.log")), "three calls, and the one that was cut off"
+
+
+async def test_a_model_that_fails_for_good(agent: Agent, client: PubsubClient) -> None:
+    """The turn ends, and readers are told."""
+    seen = await turn(agent, client, "fails")
+    assert ("failed", "Half an ans") == (seen.end, seen.text)
+    assert ["fails/1"] == agent.noted("calls.log")
