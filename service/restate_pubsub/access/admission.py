@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from restate_pubsub.errors import Busy, TooMany
@@ -111,6 +111,24 @@ class Meter:
             await self._sleep(debt)
 
 
+class Place:
+    """One stream's place. It has to be left, or it is taken for ever."""
+
+    __slots__ = ("_admission", "_client", "_topic")
+
+    def __init__(self, admission: Admission, client: str, topic: str) -> None:
+        """`Admission.enter` makes them."""
+        self._admission: Admission | None = admission
+        self._client = client
+        self._topic = topic
+
+    def leave(self) -> None:
+        """Give it back; once is enough."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.leave(self._client, self._topic)
+
+
 class Admission:
     """Lets streams and publishes in, and counts them while they last."""
 
@@ -137,20 +155,22 @@ class Admission:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._sleep = sleep
 
-    @contextlib.asynccontextmanager
-    async def stream(self, client: str, topic: str) -> AsyncIterator[None]:
-        """Hold a place for one stream while the block runs; waits for its turn first.
+    async def enter(self, client: str, topic: str) -> Place:
+        """Return a place for one stream, which holds it until it leaves; waits for its turn first.
 
         Raises:
             TooMany, Busy: over a limit.
 
         """
-        with self._place(client, topic):
+        place = self._place(client, topic)
+        try:
             await self._turn(client)
-            yield
+        except BaseException:
+            place.leave()
+            raise
+        return place
 
-    @contextlib.contextmanager
-    def _place(self, client: str, topic: str) -> Iterator[None]:
+    def _place(self, client: str, topic: str) -> Place:
         quota = self.quota
         # The client's own limits come first: who is over them is told so, and takes nothing from the rest.
         if self._clients[client] >= quota.streams_per_client:
@@ -165,12 +185,13 @@ class Admission:
         self.streams += 1
         self._clients[client] += 1
         self._topics[topic] += 1
-        try:
-            yield
-        finally:
-            self.streams -= 1
-            _less(self._clients, client)
-            _less(self._topics, topic)
+        return Place(self, client, topic)
+
+    def leave(self, client: str, topic: str) -> None:
+        """Give back a place; `Place` does."""
+        self.streams -= 1
+        _less(self._clients, client)
+        _less(self._topics, topic)
 
     async def new_topic(self, client: str, topics: Callable[[], int]) -> None:
         """Wait until a client may have one more topic followed; `topics` says how many are.

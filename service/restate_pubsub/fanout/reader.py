@@ -31,29 +31,63 @@ NEVER = float("-inf")
 
 
 class Reader:
-    """An offset on a feed. Close it, or it is counted for ever."""
+    """An offset on a feed. Close it, or it is counted for ever.
+
+    Take its steps in one of two ways: `steps` in a task of its own, or `step` whenever `on_wake` is called, and
+    `steps(live=False)` where `step` says that what follows has to be read again. An idle reader of the second kind
+    costs no task.
+    """
+
+    __slots__ = (
+        "_appetite",
+        "_arrived",
+        "_backoff",
+        "_closed",
+        "_epoch",
+        "_given",
+        "_joined",
+        "_observer",
+        "_offset",
+        "_on_close",
+        "_stopped",
+        "_wake",
+        "feed",
+        "on_wake",
+        "reset",
+        "start",
+    )
 
     def __init__(self, feed: Feed, start: Start, observer: Observer, on_close: Callable[[Reader], None]) -> None:
-        """Join the feed; nothing is decided until `resolve_start`."""
+        """Join the feed; nothing is decided until it is known where to begin."""
         self.start = start
         self.feed = feed
         self.reset: Reset | None = None
         """What it is told first, where that is not what it asked for."""
+        self.on_wake: Callable[[], None] | None = None
+        """Called when there may be something to take; it must not wait."""
         self._observer = observer
         self._on_close = on_close
         self._offset = -1
         self._epoch = -1
-        self._wake = asyncio.Event()
+        self._wake: asyncio.Event | None = None
         self._stopped = False
         self._closed = False
-        self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_LONGEST)
-        self._appetite = Appetite()
-        feed.waker.join(self._wake)
+        self._backoff: Backoff | None = None
+        self._appetite: Appetite | None = None
+        self._given: Chunk | None = None  # the chunk that is being written
+        self._arrived = NEVER  # when the last of it arrived
+        self._joined = -1.0  # when the first step was asked for
+        feed.waker.join(self)
 
     @property
     def resolved(self) -> bool:
         """Whether it is known where it begins."""
         return self._offset >= 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopped
 
     @property
     def finished(self) -> bool:
@@ -65,17 +99,31 @@ class Reader:
         """How many messages it has not been given yet; 0 before it has begun."""
         return self.feed.window.tail - self._offset if self.resolved else 0
 
+    def wake(self) -> None:
+        """Look at what is new."""
+        if self._wake is not None:
+            self._wake.set()
+        if self.on_wake is not None:
+            self.on_wake()
+
     def stop(self) -> None:
         """End the stream after what is being written."""
         self._stopped = True
-        self._wake.set()
+        self.wake()
 
     def close(self) -> None:
         """Leave the feed."""
         if not self._closed:
             self._closed = True
-            self.feed.waker.leave(self._wake)
+            self.on_wake = None
+            self.feed.waker.leave(self)
             self._on_close(self)
+
+    def begin(self) -> bool:
+        """Find out where to begin, if that can be known without asking the log; return whether it is known."""
+        if not self.resolved:
+            self._place(self.feed.window.begin(self.start))
+        return self.resolved
 
     async def resolve_start(self) -> None:
         """Find out where to begin; waits until the log has answered, or the stream is stopped."""
@@ -86,61 +134,91 @@ class Reader:
                 await self._woken()
             elif found is Unknown.ASK:
                 asked = await self._ask()
-            elif isinstance(found, Reset):
-                self.reset = found
-                self._offset, self._epoch = found.head, window.epoch
-            elif isinstance(found, Begin):
-                self._offset, self._epoch = found
+            else:
+                self._place(found)
 
-    async def steps(self) -> AsyncGenerator[Step, None]:
-        """Yield what the stream is told, until the topic ends or `stop`."""
+    def _place(self, found: Begin | Reset | Unknown) -> None:
+        if isinstance(found, Reset):
+            self.reset = found
+            self._offset, self._epoch = found.head, self.feed.window.epoch
+        elif isinstance(found, Begin):
+            self._offset, self._epoch = found
+
+    def step(self) -> Step | Missing:
+        """Return what the stream is told next, if it is there; what was returned before counts as written.
+
+        Only once it is known where it begins. `End` is the last one.
+        """
+        window = self.feed.window
+        if self._given is not None:
+            self._took(self._given)
+        if self._joined < 0:
+            self._joined = asyncio.get_running_loop().time()
+            if self.start.kind != "offset":
+                return Began(self._offset)
+        if self.reset is not None:
+            return self._go_on_after(self.reset)
+        step = window.next(self._offset, self._epoch)
+        if isinstance(step, Chunk):
+            self._give(step, self.feed.arrived_at)
+        elif isinstance(step, Reset):
+            return self._go_on_after(step)
+        return step
+
+    async def steps(self, *, live: bool = True) -> AsyncGenerator[Step, None]:
+        """Yield what the stream is told, until the topic ends or `stop`; not `live`: or until nothing more is there."""
         await self.resolve_start()
-        feed, window, wake = self.feed, self.feed.window, self._wake
-        joined = asyncio.get_running_loop().time()
-        if self.resolved and self.start.kind != "offset":
-            yield Began(self._offset)
         while self.resolved and not self._stopped:
-            arrived = feed.arrived_at
-            step: Step | Missing | None = self.reset or window.next(self._offset, self._epoch)
-            if step is Missing.NEWER:
-                wake.clear()
-                await wake.wait()
+            found = self.step()
+            if found is Missing.NEWER:
+                if not live:
+                    return
+                await self._woken()
                 continue
-            if step is Missing.OLDER:
-                arrived = NEVER
-                step = await self._older()
-            if isinstance(step, Chunk):
-                self._offset = step.next_offset
-                yield step
-                self._took(step, arrived, joined)
-            elif isinstance(step, Reset):
-                self._go_on_after(step)
-                yield step
-            elif isinstance(step, End):
-                yield step
+            step: Step | None = await self._read_again() if found is Missing.OLDER else found
+            if step is None:
+                continue
+            yield step
+            if self._given is not None:
+                self._took(self._given)
+            if isinstance(step, End):
                 return
 
-    def _took(self, chunk: Chunk, arrived: float, joined: float) -> None:
-        """Note that a chunk was written; the last of it arrived then, and the reader had joined then."""
-        # What was there before this reader came did not wait for a write: it has no lag.
-        lag = asyncio.get_running_loop().time() - arrived if arrived >= joined else None
-        self._observer.delivered(chunk.next_offset - chunk.offset, len(chunk.data), lag)
-        if arrived == NEVER and self._appetite.is_full and chunk.next_offset < self._appetite.stop:
-            self.feed.catch_up.read_ahead(self._appetite.stop, self._appetite.size)
+    async def _read_again(self) -> Chunk | None:
+        chunk = await self._older()
+        if chunk is not None:
+            self._give(chunk, NEVER)
+        return chunk
 
-    def _go_on_after(self, reset: Reset) -> None:
+    def _give(self, chunk: Chunk, arrived: float) -> None:
+        self._offset, self._given, self._arrived = chunk.next_offset, chunk, arrived
+
+    def _took(self, chunk: Chunk) -> None:
+        """Note that a chunk was written."""
+        self._given = None
+        # What was there before this reader came did not wait for a write: it has no lag.
+        fresh = self._arrived >= self._joined
+        lag = asyncio.get_running_loop().time() - self._arrived if fresh else None
+        self._observer.delivered(chunk.next_offset - chunk.offset, len(chunk.data), lag)
+        appetite = self._appetite
+        if self._arrived == NEVER and appetite and appetite.is_full and chunk.next_offset < appetite.stop:
+            self.feed.catch_up.read_ahead(appetite.stop, appetite.size)
+
+    def _go_on_after(self, reset: Reset) -> Reset:
         if reset is not self.reset:
             self._offset, self._epoch = reset.head, self.feed.window.epoch
         self.reset = None
         self._observer.was_reset()
+        return reset
 
     async def _older(self) -> Chunk | None:
         """Return a chunk of what is older than the ring; None if that failed, or is not what is wanted any more."""
         catch_up, offset = self.feed.catch_up, self._offset
-        if (chunk := catch_up.take(offset, self._appetite)) is not None:
+        appetite = self._appetite = self._appetite or Appetite()
+        if (chunk := catch_up.take(offset, appetite)) is not None:
             return chunk
-        self._appetite.change(offset)
-        read = catch_up.read(offset, self._appetite.size)
+        appetite.change(offset)
+        read = catch_up.read(offset, appetite.size)
         read.waiting += 1
         try:
             await self._done(read.task)
@@ -155,12 +233,17 @@ class Reader:
             page = None
             log.debug("catch-up read failed; it is tried again", topic=self.feed.topic, code=error.code)
         if page is not None and offset in page:
-            self._backoff.reset()
-            self._appetite.stop = page.tail
+            self._backoff = None
+            appetite.stop = page.tail
             return page.take(offset)
         if page is None or read.offset == offset:  # otherwise it was another's read, and did not get here
-            await self._wait(lambda: not self._is_behind(), self._backoff.next())
+            await self._wait(lambda: not self._is_behind(), self._pause())
         return None
+
+    def _pause(self) -> float:
+        """Return the seconds to wait after a failure: more, one after the other."""
+        self._backoff = self._backoff or Backoff(BACKOFF_FIRST, BACKOFF_LONGEST)
+        return self._backoff.next()
 
     def _is_behind(self) -> bool:
         return self.feed.window.next(self._offset, self._epoch) is Missing.OLDER
@@ -174,14 +257,14 @@ class Reader:
         try:
             return asking.result()
         except PubsubError:
-            await self._wait(lambda: False, self._backoff.next())
+            await self._wait(lambda: False, self._pause())
             return None
 
     async def _done(self, task: asyncio.Task[object]) -> None:
         """Wait until a task that is shared with others has ended."""
 
         def wake(_task: asyncio.Task[object]) -> None:
-            self._wake.set()
+            self.wake()
 
         task.add_done_callback(wake)
         try:
@@ -197,5 +280,7 @@ class Reader:
                     await self._woken()
 
     async def _woken(self) -> None:
+        if self._wake is None:
+            self._wake = asyncio.Event()
         self._wake.clear()
         await self._wake.wait()

@@ -20,7 +20,10 @@ import structlog
 from hypercorn.asyncio import serve as hypercorn_serve
 from restate.server import install_shutdown_hook
 
-from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install
+from restate_pubsub.server.collector import tune_collector
+from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install, missing
+from restate_pubsub.server.hypercorn_fixes.connection import kind_of
+from restate_pubsub.server.wires import Wires
 from restate_pubsub.web.middleware.for_restate import is_call
 from restate_pubsub.web.middleware.public_port import public_ports
 
@@ -125,6 +128,7 @@ async def serve(
         for signum in (signal.SIGTERM, signal.SIGINT):
             install_shutdown_hook(loop, on_signal, signum)
     raise_file_limit()
+    tune_collector()
     install()
     addresses = [sock.getsockname()[:2] for sock in sockets]
 
@@ -136,16 +140,7 @@ async def serve(
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
 
-    metrics = addresses.pop() if settings.metrics_bind is not None else None
-    public = public_ports([port for _, port in addresses])
-    further = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
-    if metrics is not None:
-        further["metrics"] = [f"{metrics[0]}:{metrics[1]}"]
-    log.info(
-        "serving",
-        addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
-        **further,
-    )
+    public = _say_where(settings, addresses)
     config = config_for(sockets, drain=settings.drain_timeout)
     config.observer = service.metrics
     config.limits = ConnectionLimits(
@@ -156,10 +151,15 @@ async def serve(
         ports=public or None,
         spares=partial(is_call, restate_path=settings.restate_path),
     )
+    wires = Wires(settings.send_timeout, lambda error: service.metrics.connection_lost(kind_of(error)))
+    config.wires = wires if _can_hand_over() else None
+
+    async def serving_all() -> None:
+        await hypercorn_serve(service.app, config, shutdown_trigger=trigger)  # type: ignore[arg-type]
+        await wires.gone()  # streams have ended; what they wrote last is still being taken
+
     others = asyncio.all_tasks()
-    serving = asyncio.create_task(
-        hypercorn_serve(service.app, config, shutdown_trigger=trigger)  # type: ignore[arg-type]
-    )
+    serving = asyncio.create_task(serving_all())
     deadline = asyncio.create_task(_deadline(stop, now, settings.drain_timeout))
     await asyncio.wait({serving, deadline}, return_when=asyncio.FIRST_COMPLETED)
     deadline.cancel()
@@ -167,6 +167,7 @@ async def serve(
     if cut:
         log.warning("drain time is over; cutting what is left", streams=service.hub.streams)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what is cut complains there
+        wires.abort()
         await _cut(asyncio.all_tasks() - others)
         if serving.done() and not serving.cancelled():
             serving.exception()  # whatever it was cut off from
@@ -175,6 +176,27 @@ async def serve(
             raise error
         log.warning("a connection failed while stopping", error=repr(error))
     log.info("stopped")
+
+
+def _say_where(settings: Settings, addresses: list[tuple[str, int]]) -> set[int]:
+    """Log what is served where, and return the public ports."""
+    metrics = addresses.pop() if settings.metrics_bind is not None else None
+    public = public_ports([port for _, port in addresses])
+    further = {"internal": [f"{host}:{port}" for host, port in addresses if port not in public]} if public else {}
+    if metrics is not None:
+        further["metrics"] = [f"{metrics[0]}:{metrics[1]}"]
+    log.info(
+        "serving",
+        addresses=[f"{host}:{port}" for host, port in addresses if not public or port in public],
+        **further,
+    )
+    return public
+
+
+def _can_hand_over() -> bool:
+    if absent := missing():
+        log.warning("streams keep their tasks, which cost memory and CPU: the server has changed", missing=absent)
+    return not absent
 
 
 async def _cut(tasks: set[asyncio.Task[Any]]) -> None:

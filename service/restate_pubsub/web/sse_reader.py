@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from restate_pubsub.fanout.steps import Began, Chunk, End, Reset
+from restate_pubsub.fanout.steps import Began, Chunk, End, Reset, Step
+from restate_pubsub.fanout.window import Missing
 from restate_pubsub.protocol.sse import end_frame, place_frame, reset_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from restate_pubsub.fanout.reader import Reader
     from restate_pubsub.fanout.window import Start
 
@@ -16,14 +19,23 @@ if TYPE_CHECKING:
 class SseReader:
     """What a response streams: the bytes of one reader."""
 
+    __slots__ = ("_reader", "ended")
+
     def __init__(self, reader: Reader) -> None:
         """The messages of `reader` are encoded as frames already, once for all who read them."""
         self._reader = reader
+        self.ended = False
+        """Whether `piece` has returned the last one."""
 
     @property
     def start(self) -> Start:
         """Where the reader wanted to begin."""
         return self._reader.start
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the reader was told to end."""
+        return self._reader.stopped
 
     def stop(self) -> None:
         """End the stream after what is being written."""
@@ -33,10 +45,28 @@ class SseReader:
         """Leave the topic."""
         self._reader.close()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield what to write, one piece for each step."""
-        async for step in self._reader.steps():
-            yield step.data if isinstance(step, Chunk) else _frame(step)
+    async def chunks(self, *, live: bool = True) -> AsyncGenerator[bytes, None]:
+        """Yield what to write, one piece for each step; not `live`: only until nothing more is there."""
+        async for step in self._reader.steps(live=live):
+            yield self._piece(step)
+
+    # --- without a task ------------------------------------------------------------------------------------------
+
+    def begin(self, on_wake: Callable[[], None]) -> bool:
+        """Call `on_wake` from now on when there may be something; return whether it is known where to begin."""
+        self._reader.on_wake = on_wake
+        return self._reader.begin()
+
+    def piece(self) -> bytes | Missing:
+        """Return what to write next, if it is there; what was returned before counts as written."""
+        step = self._reader.step()
+        return step if isinstance(step, Missing) else self._piece(step)
+
+    def _piece(self, step: Step) -> bytes:
+        if isinstance(step, Chunk):
+            return step.data
+        self.ended = isinstance(step, End)
+        return _frame(step)
 
 
 def _frame(step: Began | Reset | End) -> bytes:

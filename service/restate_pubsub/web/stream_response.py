@@ -1,22 +1,24 @@
-"""One stream as an HTTP response: sse-starlette sends, beats and listens; the reader says what."""
+"""One stream as an HTTP response: on a wire of its own, or with sse-starlette, which sends, beats and listens."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from restate_pubsub.protocol.sse import HEARTBEAT, heartbeat_event, opening
+from restate_pubsub.protocol.sse import HEARTBEAT, heartbeat_event
+from restate_pubsub.web.opening import Opening, opening_for
+from restate_pubsub.web.pushed_stream import PushedStream
+from restate_pubsub.web.wire import TAKE_OVER
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from restate_pubsub.web.beats import Beats
     from restate_pubsub.web.sse_reader import SseReader
 
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
@@ -36,8 +38,12 @@ class _Encoded(ServerSentEvent):
         return self._wire
 
 
-class StreamResponse(EventSourceResponse):
-    """Streams a reader's frames; whatever happens, the reader is closed at the end."""
+class StreamResponse(Response):
+    """Streams a reader's frames; whatever happens, the reader is closed at the end.
+
+    Where the server hands its connections over (`wire.py`), the response is over for everybody but the client as soon
+    as its head is sent, and a `PushedStream` goes on.
+    """
 
     def __init__(
         self,
@@ -49,49 +55,90 @@ class StreamResponse(EventSourceResponse):
         send_timeout: float,
         on_slow: Callable[[], None],
         lasts: float | None = None,
-        ends: AsyncExitStack | None = None,
+        beats: Beats | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Times are in seconds; the stream ends after `lasts`, if given.
 
-        Heartbeats are comments, or events if they are to be visible; the first of those comes at once. `on_slow` is
-        told of a reader that was cut off; `ends` is closed at the end, whichever it is.
+        Heartbeats are comments, or events if they are to be visible; the first of those comes at once. `beats` are
+        those of all streams that are handed over; without them this one is not. `on_slow` is told of a reader that was
+        cut off, `on_end` of the end, whichever it is.
         """
         self._reader = reader
+        self._heartbeat = heartbeat
         self._patience = send_timeout
         self._on_slow = on_slow
         self._lasts = lasts
-        self._ends = ends
+        self._beats = beats
+        self._on_end = on_end
         event = heartbeat_event(heartbeat) if visible_heartbeats else b""
-        beat = _Encoded(event or HEARTBEAT)
-        super().__init__(
-            _frames(_opening(retry), event, reader),
-            headers=HEADERS,
-            ping=heartbeat,
-            ping_message_factory=lambda: beat,
-            sep="\n",
-        )
+        self._beat = event or HEARTBEAT
+        self._opening = Opening(retry, beat=event, places=reader.start.kind != "offset")
+        super().__init__(None, headers=HEADERS, media_type=MEDIA_TYPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the topic ends, the client goes, its time is up, or it takes nothing for too long."""
+        take_over = scope.get("extensions", {}).get(TAKE_OVER)
+        if take_over is None or self._beats is None:
+            await self._stay(receive, send)
+            return
+        handed_over = False
+        try:
+            headers = [*_without_length(self.raw_headers), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+            handed_over = await take_over(self._pushed(self._beats))
+        finally:
+            if not handed_over:
+                self._reader.close()
+                self._on_end()
+
+    def _pushed(self, beats: Beats) -> PushedStream:
+        return PushedStream(
+            self._reader,
+            self._opening,
+            beat=self._beat,
+            beats=beats,
+            lasts=self._lasts,
+            on_slow=self._on_slow,
+            on_end=self._on_end,
+        )
+
+    async def _stay(self, receive: Receive, send: Send) -> None:
         end = None
         if self._lasts is not None:
             end = asyncio.get_running_loop().call_later(self._lasts, self._reader.stop)
         try:
-            await (super().__call__(scope, receive, send) if scope["method"] == "HEAD" else self._run(receive, send))
+            response = _Sending(_frames(self._opening, self._reader), self._beat, self._heartbeat)
+            slow = await response.run(receive, send, self._patience)
         finally:
             if end is not None:
                 end.cancel()
             self._reader.close()
-            if self._ends is not None:
-                await self._ends.aclose()
+            self._on_end()
+        if slow:
+            self._on_slow()
 
-    async def _run(self, receive: Receive, send: Send) -> None:
+
+def _without_length(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Leave out what Starlette says of a body that it takes to be empty."""
+    return (header for header in headers if header[0] != b"content-length")
+
+
+class _Sending(EventSourceResponse):
+    """Sends frames as any ASGI response does, with sse-starlette's heartbeats."""
+
+    def __init__(self, frames: AsyncIterator[bytes], beat: bytes, heartbeat: float) -> None:
+        encoded = _Encoded(beat)
+        super().__init__(frames, headers=HEADERS, ping=heartbeat, ping_message_factory=lambda: encoded, sep="\n")
+
+    async def run(self, receive: Receive, send: Send, patience: float) -> bool:
         """Run the stream in this task, with two more: sse-starlette's own way takes four.
 
         It watches for uvicorn's shutdown with one of them, which is not our server, and the hub ends our streams.
+        Returns whether the client has taken nothing for too long.
         """
         async with anyio.create_task_group() as group:
-            sends = _Sends(send, self._patience, group.cancel_scope.cancel)
+            sends = _Sends(send, patience, group.cancel_scope.cancel)
             try:
                 group.start_soon(_then_cancel, self._ping, sends, group.cancel_scope)
                 group.start_soon(_then_cancel, self._listen_for_disconnect, receive, group.cancel_scope)
@@ -99,8 +146,7 @@ class StreamResponse(EventSourceResponse):
                 group.cancel_scope.cancel()
             finally:
                 sends.close()
-        if sends.expired:
-            self._on_slow()
+        return sends.expired
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
         """Send: the time is `_Sends`' business. sse-starlette makes a scope for each send, a fifth of its CPU."""
@@ -162,32 +208,21 @@ async def _then_cancel(part: Callable[[Any], Awaitable[None]], channel: Any, sco
 
 def come_back(retry: float) -> Response:
     """Return a stream that ends at once: a browser comes back after `retry`, where it would give up on any error."""
-    return Response(_opening(retry), headers=HEADERS, media_type=MEDIA_TYPE)
+    return Response(opening_for(retry), headers=HEADERS, media_type=MEDIA_TYPE)
 
 
-def _opening(retry: float) -> bytes:
-    # Each stream has a time of its own, so that those that lose a connection together come back apart.
-    return opening(int(random.uniform(1.0, 2.0) * retry * 1000))  # noqa: S311 - spreads load
-
-
-async def _frames(first: bytes, beat: bytes, reader: SseReader) -> AsyncIterator[bytes]:
-    """Yield the opening, in one write with what the reader has without waiting, and then what comes.
-
-    `beat` is a visible heartbeat, or nothing. It follows the opening, or carries the id of where the stream begins.
-    """
+async def _frames(opening: Opening, reader: SseReader) -> AsyncIterator[bytes]:
+    """Yield the opening, in one write with what the reader has without waiting, and then what comes."""
     chunks = reader.chunks()
     waiting = asyncio.ensure_future(anext(chunks, b""))
     try:
         await asyncio.sleep(0)  # one turn is enough for a reader that need not wait
         if not waiting.done():
-            yield first + beat
-            first = b""
+            yield opening.alone()
         chunk = await waiting
     finally:
         waiting.cancel()
-    if chunk and reader.start.kind != "offset":  # it is an id that stands alone
-        yield first + (chunk.removesuffix(b"\n") + beat if beat else chunk)
-    elif first or chunk:
-        yield first + (beat if first else b"") + chunk
+    if first := opening.before(chunk) if chunk else opening.alone():
+        yield first
     async for chunk in chunks:
         yield chunk

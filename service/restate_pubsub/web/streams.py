@@ -18,6 +18,7 @@ from restate_pubsub.errors import Draining, OffsetGone, Unavailable
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.reader import Reader
 from restate_pubsub.fanout.window import Start
+from restate_pubsub.web.beats import Beats
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import choice_of, flag_of, start_of
@@ -63,6 +64,7 @@ class Streams:
         self._metrics = metrics
         self._callers = callers
         self._admission = admission
+        self._beats = Beats(settings.heartbeat)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer `GET` and `HEAD`.
@@ -72,7 +74,7 @@ class Streams:
 
         """
         settings = self._settings
-        async with contextlib.AsyncExitStack() as place:
+        with contextlib.ExitStack() as undo:
             topic, expires = await self._callers.permitted(request, "subscribe")
             start = start_of(request)
             strict = flag_of(request, "strict")
@@ -84,15 +86,15 @@ class Streams:
             if request.method == "HEAD":
                 return Response(headers=HEADERS, media_type=MEDIA_TYPE)
             client = self._callers.client(request)
-            await place.enter_async_context(self._admission.stream(client, topic))
+            place = await self._admission.enter(client, topic)
+            undo.callback(place.leave)
             if not self._hub.follows(topic):
                 await self._admission.new_topic(client, lambda: self._hub.topics)
             reader = self._hub.open(topic, start)
-            place.callback(reader.close)
+            undo.callback(reader.close)
             if await _finished(reader, start, strict=strict):
                 return Response(status_code=204, headers={"cache-control": "no-store"})
-            # From here on the response holds the place, and gives it back at its end.
-            return StreamResponse(
+            response = StreamResponse(
                 SseReader(reader),
                 retry=settings.retry,
                 heartbeat=settings.heartbeat,
@@ -100,8 +102,11 @@ class Streams:
                 send_timeout=settings.send_timeout,
                 on_slow=partial(self._slow, client),
                 lasts=_lasts(settings.stream_max_age, expires),
-                ends=place.pop_all(),
+                beats=self._beats,
+                on_end=place.leave,
             )
+            undo.pop_all()  # from here on the response holds the place, and gives it back at its end
+            return response
 
     def _slow(self, client: str) -> None:
         log.info("a reader took nothing and was cut off", client=client, seconds=self._settings.send_timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,17 @@ class Time:
         self.slept.append(seconds)
 
 
+@contextlib.asynccontextmanager
+async def stream(let: Admission, client: str, topic: str) -> AsyncIterator[None]:
+    """Hold a place while the block runs."""
+    place = await let.enter(client, topic)
+    try:
+        yield
+    finally:
+        place.leave()
+        place.leave()  # once is enough, and a second time takes nothing from others
+
+
 def admission(time: Time, **quota: float) -> Admission:
     return Admission(replace(ROOMY, **quota), clock=time, sleep=time.sleep)  # type: ignore[arg-type]
 
@@ -56,13 +68,13 @@ async def test_no_more_places_than_there_are(quota: dict[str, float], kind: type
     let = admission(Time(), **quota)
     async with contextlib.AsyncExitStack() as last:
         async with contextlib.AsyncExitStack() as first:
-            await first.enter_async_context(let.stream("a", "t"))
-            await last.enter_async_context(let.stream("a", "t"))
+            await first.enter_async_context(stream(let, "a", "t"))
+            await last.enter_async_context(stream(let, "a", "t"))
             with pytest.raises(kind) as caught:
-                await last.enter_async_context(let.stream("a", "t"))
+                await last.enter_async_context(stream(let, "a", "t"))
             assert code == caught.value.code
             assert caught.value.retry_after > 0
-        await last.enter_async_context(let.stream("a", "t"))
+        await last.enter_async_context(stream(let, "a", "t"))
     assert (let.streams, len(let._clients), len(let._topics)) == (0, 0, 0)
 
 
@@ -70,11 +82,11 @@ async def test_one_client_over_its_limit_costs_others_nothing() -> None:
     """Refused streams take neither a place nor a turn."""
     time = Time()
     let = admission(time, streams=10, streams_per_client=1, stream_rate=5)
-    async with let.stream("greedy", "t"):
+    async with stream(let, "greedy", "t"):
         for _ in range(100):
             with pytest.raises(TooMany):
-                await let.stream("greedy", "t").__aenter__()
-        async with let.stream("modest", "t"):
+                await stream(let, "greedy", "t").__aenter__()
+        async with stream(let, "modest", "t"):
             assert not time.slept
 
 
@@ -84,13 +96,13 @@ async def test_streams_over_the_rate_wait_for_their_turn() -> None:
     let = admission(time, stream_rate=2)
     async with contextlib.AsyncExitStack() as open_:
         for _ in range(12):
-            await open_.enter_async_context(let.stream("a", "t"))
+            await open_.enter_async_context(stream(let, "a", "t"))
         assert time.slept == [at * 0.5 for at in range(1, 11)]
         with pytest.raises(Busy) as caught:
-            await open_.enter_async_context(let.stream("a", "t"))
+            await open_.enter_async_context(stream(let, "a", "t"))
         assert (caught.value.code, caught.value.retry_after) == ("stream-rate", 5.5)
         time.now = 1.0
-        await open_.enter_async_context(let.stream("a", "t"))
+        await open_.enter_async_context(stream(let, "a", "t"))
 
 
 async def test_a_client_over_its_rate_takes_no_turn_of_others() -> None:
@@ -99,20 +111,20 @@ async def test_a_client_over_its_rate_takes_no_turn_of_others() -> None:
     let = admission(time, stream_rate=1000, stream_rate_per_client=1)
     async with contextlib.AsyncExitStack() as open_:
         for _ in range(6):
-            await open_.enter_async_context(let.stream("greedy", "t"))
+            await open_.enter_async_context(stream(let, "greedy", "t"))
         for _ in range(100):
             with pytest.raises(TooMany, match="Your address"):
-                await open_.enter_async_context(let.stream("greedy", "t"))
+                await open_.enter_async_context(stream(let, "greedy", "t"))
         time.slept.clear()
-        await open_.enter_async_context(let.stream("modest", "t"))
+        await open_.enter_async_context(stream(let, "modest", "t"))
         assert not time.slept
 
 
 async def test_a_reader_that_goes_while_it_waits_gives_its_place_back() -> None:
     """Cancelled before it was let in."""
     let = Admission(replace(ROOMY, stream_rate=1))
-    async with let.stream("a", "t"):
-        waiting = asyncio.ensure_future(let.stream("a", "t").__aenter__())
+    async with stream(let, "a", "t"):
+        waiting = asyncio.ensure_future(stream(let, "a", "t").__aenter__())
         await asyncio.sleep(0)
         assert let.streams == 2
         waiting.cancel()

@@ -137,7 +137,7 @@ async def test_whatever_a_feed_learns_wakes_who_waits(case: Case, way: str) -> N
     learn, told = AT_THE_TAIL[way]
     async with Following(case.hub.open("t", Start("offset", 3))) as reader:
         await reader.resolved()
-        await until(lambda: not reader.reader._wake.is_set(), "the reader to wait")
+        await until(lambda: (wake := reader.reader._wake) is not None and not wake.is_set(), "the reader to wait")
         learn(case)
         await reader.is_told(*told)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import hypercorn.protocol
@@ -12,6 +13,9 @@ import pytest
 from hypercorn.asyncio import run, serve
 
 from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install
+from restate_pubsub.server.hypercorn_fixes.connection import kind_of
+from restate_pubsub.server.wires import Wires
+from restate_pubsub.web.wire import TAKE_OVER, Wire
 from support.harness import free_port, listens
 from support.waiting import until
 
@@ -34,6 +38,27 @@ class Seen:
         self.idle += 1
 
 
+class Taker:
+    """Holds a wire, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.wire: Wire | None = None
+        self.told: list[str] = []
+        self.offered: bool | None = None
+
+    def taken(self, wire: Wire) -> None:
+        self.wire = wire
+
+    def room(self) -> None:
+        self.told.append("room")
+
+    def slow(self) -> None:
+        self.told.append("slow")
+
+    def gone(self) -> None:
+        self.told.append("gone")
+
+
 class App:
     """An ASGI application for tests: what it does, a request's path says."""
 
@@ -41,20 +66,23 @@ class App:
         self.scopes: list[dict[str, Any]] = []
         self.ended = 0
         self.release = asyncio.Event()
+        self.takers: list[Taker] = []
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         self.scopes.append(scope)
         try:
-            await {
+            answers: dict[str, Any] = {
                 "/stream": self.stream,
                 "/busy": self.busy,
                 "/unread": self.unread,
                 "/early": self.early,
                 "/broken": self.broken,
                 "/large": self.large,
-            }.get(scope["path"], self.echo)(receive, send)
+                "/wire": partial(self.wire, scope["extensions"]),
+            }
+            await answers.get(scope["path"], self.echo)(receive, send)
         finally:
             self.ended += 1
 
@@ -91,6 +119,17 @@ class App:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x" * 10, "more_body": True})
 
+    async def wire(self, extensions: dict[str, Any], receive: Any, send: Any) -> None:
+        """Take the connection over, where that is offered."""
+        if TAKE_OVER not in extensions:
+            await self.echo(receive, send)
+            return
+        taker = Taker()
+        self.takers.append(taker)
+        headers = [(b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        taker.offered = await extensions[TAKE_OVER](taker)
+
     async def large(self, _receive: Any, send: Any) -> None:
         await answer(send, b"x" * 100_000)
 
@@ -125,13 +164,15 @@ def serving() -> Iterator[Serving]:
     install()
 
     @contextlib.asynccontextmanager
-    async def start(**limits: Any) -> AsyncIterator[Server]:
+    async def start(patience: float | None = None, **limits: Any) -> AsyncIterator[Server]:
         app, seen, port, stop = App(), Seen(), free_port(), asyncio.Event()
         config = ServerConfig()
         config.bind = [f"127.0.0.1:{port}"]
         config.errorlog = None
         config.keep_alive_max_requests = config.keep_alive_timeout = UNLIMITED
         config.limits, config.observer = ConnectionLimits(**limits), seen
+        if patience is not None:
+            config.wires = Wires(patience, lambda error: seen.connection_lost(kind_of(error)))
         task = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
         await until(lambda: listens(port), "the server to listen")
         await asyncio.sleep(0.05)  # the connection that found it listening has gone

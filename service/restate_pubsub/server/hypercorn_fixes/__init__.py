@@ -9,6 +9,7 @@
 | `request_stream` | one request and its body |
 | `send_buffer`, `round_robin` | what an HTTP/2 connection has to send, and in which order |
 | `unread` | answers that an HTTP/2 client does not take |
+| `handing_over` | a connection that a stream takes over leaves hypercorn |
 | `limits` | what a connection may do and for how long it may do nothing, and who watches |
 
 They replace classes in the places where hypercorn 0.18 looks them up (`install`), and use these private parts:
@@ -20,7 +21,8 @@ of hypercorn `H2Protocol._handle_events`, `_create_stream`, `_close_stream`, `_s
 `_inbound_flow_control_window_manager`, `_prepare_for_sending`. To be dropped with the release that needs none of it.
 """
 
+from restate_pubsub.server.hypercorn_fixes.handing_over import missing
 from restate_pubsub.server.hypercorn_fixes.install import install
 from restate_pubsub.server.hypercorn_fixes.limits import UNLIMITED, ConnectionLimits, Observer, ServerConfig
 
-__all__ = ["UNLIMITED", "ConnectionLimits", "Observer", "ServerConfig", "install"]
+__all__ = ["UNLIMITED", "ConnectionLimits", "Observer", "ServerConfig", "install", "missing"]

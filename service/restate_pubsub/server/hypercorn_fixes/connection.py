@@ -11,10 +11,11 @@ import structlog
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, Event, RawData, Updated
 
+from restate_pubsub.server.hypercorn_fixes.handing_over import hand_over
 from restate_pubsub.server.hypercorn_fixes.http1 import Http1
 from restate_pubsub.server.hypercorn_fixes.http2 import Http2
-from restate_pubsub.server.hypercorn_fixes.limits import settings_of
-from restate_pubsub.server.hypercorn_fixes.request_stream import Answering
+from restate_pubsub.server.hypercorn_fixes.limits import settings_of, wires_of
+from restate_pubsub.server.hypercorn_fixes.request_stream import Answering, TakingOver
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Connection(TCPServer):
         self._spared = False
         self._served = False
         self._late = False
+        self._handed_over = False
         self._gathered: bytearray | None = None
 
     async def run(self) -> None:
@@ -60,6 +62,8 @@ class Connection(TCPServer):
             await self._write(event.data)
         elif isinstance(event, Answering):
             self._answering(event)
+        elif isinstance(event, TakingOver):
+            self._hand_over(event)
         elif isinstance(event, Closed):
             await self._close()
         elif isinstance(event, Updated) and not self._gone:  # one that has gone starts no more idle time
@@ -105,12 +109,21 @@ class Connection(TCPServer):
         if data and not self.writer.transport.is_closing():
             self.writer.write(bytes(data))
 
+    def _hand_over(self, event: TakingOver) -> None:
+        """Give the transport away: for everything here it is as if the client had gone, and nothing is closed."""
+        wires = wires_of(self.config)
+        if wires is None or self._gone or self.writer.transport.is_closing():
+            return
+        event.taken = self._handed_over = True
+        head, self._gathered = bytes(self._gathered or b""), None
+        wires.take(hand_over(self.writer), event.taker, head)
+
     def _vanished(self, error: BaseException) -> None:
         """Count a client that has gone without a word; the task that reads hears of it as well."""
         if self._lost:
             return
         self._lost = True
-        kind = _kind_of(error)
+        kind = kind_of(error)
         log.debug("client vanished", client=self._client(), error=kind, detail=str(error))
         settings_of(self.config)[1].connection_lost(kind)
 
@@ -121,7 +134,10 @@ class Connection(TCPServer):
     async def _read_data(self) -> None:
         try:
             while not self.reader.at_eof():
-                await self.protocol.handle(RawData(await self.reader.read(MAX_RECV)))
+                data = await self.reader.read(MAX_RECV)
+                if self._handed_over:
+                    return
+                await self.protocol.handle(RawData(data))
                 await self._take_pipelined()
                 await self._hurry()
         except OSError as error:
@@ -150,6 +166,8 @@ class Connection(TCPServer):
                         return
             finally:
                 ready.cancel()
+            if self._handed_over:
+                return
             await protocol.go_on(bytes(behind))
 
     async def _read_unless(self, ready: asyncio.Task[Any]) -> bytes | None:
@@ -206,6 +224,8 @@ class Connection(TCPServer):
 
     async def _close(self) -> None:
         """Close, and do not wait for ever until a client that takes next to nothing has taken the rest."""
+        if self._handed_over:
+            return
         self._write_gathered()
         cut = self.loop.call_later(CLOSE_SECONDS, self.writer.transport.abort)
         try:
@@ -220,7 +240,8 @@ class Connection(TCPServer):
             await self.idle_task.stop()
 
 
-def _kind_of(error: BaseException) -> str:
+def kind_of(error: BaseException) -> str:
+    """Return what happened to a client that vanished, in the words of the observer."""
     if isinstance(error, ConnectionError):
         return "reset"
     if isinstance(error, TimeoutError):

@@ -10,7 +10,7 @@ from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol
 
-from restate_pubsub.server.hypercorn_fixes.limits import settings_of
+from restate_pubsub.server.hypercorn_fixes.limits import settings_of, wires_of
 from restate_pubsub.server.hypercorn_fixes.refusals import Refusal
 from restate_pubsub.server.hypercorn_fixes.request_stream import Inbox, RequestStream
 
@@ -125,6 +125,7 @@ class Http1(H11Protocol):
             STREAM_ID,
             inbox=Inbox(),
             announce=self.send,
+            take_over=wires_of(self.config) is not None and (request.http_version, request.method) == (b"1.1", b"GET"),
         )
         self.keep_alive_requests += 1
         await self.stream.handle(

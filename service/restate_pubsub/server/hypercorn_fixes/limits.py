@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from hypercorn.config import Config
 
+from restate_pubsub.server.wires import Wires
+
 UNLIMITED = 2**31 - 1
 
 
@@ -68,8 +70,16 @@ class ServerConfig(Config):
 
     limits: ConnectionLimits = ConnectionLimits()
     observer: Observer = NullObserver()
+    wires: Wires | None = None
+    """Takes over the connections of streams; None: they stay with hypercorn."""
 
 
 def settings_of(config: Any) -> tuple[ConnectionLimits, Observer]:
     """Return the limits and the observer of a configuration."""
     return config.limits, config.observer
+
+
+def wires_of(config: Any) -> Wires | None:
+    """Return what takes over connections, if anything does."""
+    wires: Wires | None = config.wires
+    return wires

@@ -10,6 +10,8 @@ from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol.events import Body, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.http_stream import HTTPStream
 
+from restate_pubsub.web.wire import TAKE_OVER, Taker
+
 INBOX_BYTES = 64 * 1024
 """So much of a body waits for the application before its connection is read no further (HTTP/1.1)."""
 
@@ -21,6 +23,15 @@ class Answering(ConnectionEvent):
         """Name what is answered, and how."""
         self.path = path
         self.status = status
+
+
+class TakingOver(ConnectionEvent):
+    """To the connection: from now on it is the taker's, if it is still there."""
+
+    def __init__(self, taker: Taker) -> None:
+        """Nothing is taken yet."""
+        self.taker = taker
+        self.taken = False
 
 
 class Inbox:
@@ -92,11 +103,22 @@ class Inbox:
 class RequestStream(HTTPStream):
     """A request whose body is in an `Inbox`, and whose answer's head is announced to the connection."""
 
-    def __init__(self, *args: Any, inbox: Inbox, announce: Callable[[ConnectionEvent], Awaitable[None]]) -> None:
-        """`args` are hypercorn's; `inbox` belongs to this request alone; `announce` goes to the connection."""
+    def __init__(
+        self,
+        *args: Any,
+        inbox: Inbox,
+        announce: Callable[[ConnectionEvent], Awaitable[None]],
+        take_over: bool = False,
+    ) -> None:
+        """`args` are hypercorn's; `inbox` belongs to this request alone; `announce` goes to the connection.
+
+        `take_over`: the application may take the connection.
+        """
         app, *middle, send, stream_id = args
 
         async def with_inbox(scope: Any, _receive: Any, *rest: Any) -> None:
+            if take_over and inbox.ended:  # otherwise its body is still coming
+                scope["extensions"][TAKE_OVER] = self._take_over
             await app(scope, inbox.get, *rest)
 
         async def announced(event: Event) -> None:
@@ -107,6 +129,14 @@ class RequestStream(HTTPStream):
         build: Any = super().__init__
         build(with_inbox, *middle, announced, stream_id)
         self.inbox = inbox
+        self._announce = announce
+
+    async def _take_over(self, taker: Taker) -> bool:
+        taking = TakingOver(taker)
+        if not self.closed:
+            await self._announce(taking)
+        self.closed = self.closed or taking.taken  # what hypercorn would do at the end of an answer is not done
+        return taking.taken
 
     async def handle(self, event: Event) -> None:
         """Take what came of the request."""
