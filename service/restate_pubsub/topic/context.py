@@ -54,6 +54,12 @@ class ExclusiveContext(SharedContext, Protocol):
         A retry is given the journaled value. `late` is called when the confirmation takes long.
         """
 
+    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
+        """Journal what `value` returns before all that follows, and do not wait until Restate confirms that.
+
+        A retry is given the journaled value, wherever a command that follows is in the journal.
+        """
+
     def resolve(self, awakeable: str, value: bytes) -> None:
         """Complete an awakeable; one that is complete already stays as it is."""
 

@@ -145,6 +145,15 @@ class MemoryContext:
         self._topic.before(self._call, Command("confirmed", (name,)))
         return bytes(self._journaled(command, proposed))
 
+    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
+        """Journal a value, and go on; what follows comes behind it in the journal."""
+        command = Command("note", (name,))
+        entry = self._replayed(command)
+        if entry is None:
+            self._topic.before(self._call, command)
+            return bytes(self._journaled(command, value()))
+        return bytes(entry.answer)
+
     def awakeable(self) -> str:
         """Make an awakeable."""
         command = Command("awakeable", ())

@@ -112,7 +112,7 @@ def save(ctx: ExclusiveContext, topic: Topic) -> None:
 
 async def current_policy(ctx: ExclusiveContext, options: TopicOptions) -> Policy:
     """Return the settings of the process that runs this, journaled: a retry elsewhere goes by the same."""
-    settings = await ctx.run("settings", lambda: msgspec.json.encode(StoredPolicy.of(options.policy)))
+    settings = await ctx.note("settings", lambda: msgspec.json.encode(StoredPolicy.of(options.policy)))
     return msgspec.json.decode(settings, type=StoredPolicy).policy()
 
 

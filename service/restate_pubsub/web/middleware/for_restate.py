@@ -1,16 +1,17 @@
 """Before the Restate endpoint: what no Restate server sends is refused, in one answer and without a line in the log.
 
 The SDK begins its answer before it has read the request, takes what it cannot read for a fault of its own, and logs
-tracebacks; anybody could fill the log. So its answer is held back until the first of the body, the start of an
-invocation, has been read by the SDK's own state machine (`restate.vm`, since 1.3).
+tracebacks; anybody could fill the log. So the head of its answer is held back until a handler has something to say,
+and until then the error of its state machine (`restate.vm`, since 1.3) is the client's fault, and no line in the log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-from restate.vm import VMException, VMWrapper  # type: ignore[attr-defined]
+from restate.vm import VMException  # type: ignore[attr-defined]
 from starlette.datastructures import Headers
 
 from restate_pubsub.web.errors import Refused, RequestTimeout
@@ -33,6 +34,7 @@ class ForRestate:
 
     def __init__(self, app: ASGIApp, *, body_timeout: float = 0.0) -> None:
         """Guard `app`; the start of an invocation must come within `body_timeout` seconds (0: at any time)."""
+        logging.getLogger("restate.server").addFilter(_is_ours)
         self._app = app
         self._seconds = body_timeout or None
 
@@ -53,7 +55,10 @@ class ForRestate:
             if not headers.get("content-type", "").startswith(_INVOCATION):
                 raise Refused(415, "unsupported-type", "This is for Restate: publish through its ingress")
             call = _Invocation(scope, receive, send, self._seconds)
-        await self._app(scope, call.receive, call.send)
+        try:
+            await self._app(scope, call.receive, call.send)
+        except VMException as error:
+            raise call.unreadable(str(error)[:200]) from error
         if call.refusal is not None:
             raise call.refusal
 
@@ -79,6 +84,10 @@ class _Call:
         if self.refusal is None:
             await self._send(message)
 
+    def unreadable(self, why: str) -> Exception:
+        """Return what the failure of the SDK's state machine is."""
+        return Refused(415, "unsupported-type", why)
+
     def _refused(self, status: int) -> Refused:
         """Return the refusal for an error of the endpoint, which is its client's: it has not begun anything."""
         if status in _REFUSALS:
@@ -93,60 +102,56 @@ class _Call:
 
 
 class _Invocation(_Call):
-    """A request to invoke a handler: the endpoint's answer begins when the start of the invocation has been read."""
+    """A request to invoke a handler: the endpoint's answer begins when the handler has something to say."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float | None) -> None:
         super().__init__(scope, send)
         self._receive = receive
+        self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         self._seconds = seconds
         self._head: Message | None = None
-        self._read: list[Message] = []
-        self._checked = False
-        try:
-            self._vm = VMWrapper([(name.decode(), value.decode()) for name, value in scope["headers"]])
-        except VMException as error:
-            raise Refused(415, "unsupported-type", str(error)[:200]) from None
+        self._begun = False
 
     async def send(self, message: Message) -> None:
-        """Hold back the head of an answer until the start of the invocation has been read."""
-        if message["type"] == "http.response.start" and message["status"] == 200 and not self._checked:
+        """Hold back the head of an answer until there is more of it: the invocation has been read then."""
+        if self._begun:
+            await self._send(message)
+        elif message["type"] == "http.response.start" and message["status"] == 200:
             self._head = message
-        else:
+        elif self._head is None or self.refusal is not None:
             await super().send(message)
+        else:
+            self._begun = True
+            await self._send(self._head)
+            await self._send(message)
 
     async def receive(self) -> Message:
-        """Return the next of the body; the client has gone, as far as the endpoint knows, if it cannot be read."""
-        if not self._checked and self.refusal is None:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await self._check()
-            except TimeoutError:
-                self.refusal = RequestTimeout(self._seconds or 0.0)
-            self._checked = True
-            if self._head is not None:
-                await super().send(self._head)
+        """Return the next of the body; the client has gone, as far as the endpoint knows, if it does not come."""
         if self.refusal is not None:
-            return {"type": "http.disconnect"} if self._checked else await super().receive()
-        return self._read.pop(0) if self._read else await self._receive()
+            return {"type": "http.disconnect"} if self._head is not None else await super().receive()
+        if self._begun or self._deadline is None:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._receive()
+        except TimeoutError:
+            if self._begun:
+                return await self._receive()
+            self.refusal = RequestTimeout(self._seconds or 0.0)
+            return {"type": "http.disconnect"}
 
-    async def _check(self) -> None:
-        """Read until the endpoint could begin, with a state machine of our own."""
-        while True:
-            message = await self._receive()
-            self._read.append(message)
-            if message["type"] != "http.request":
-                return
-            try:
-                self._vm.notify_input(message.get("body", b""))
-                if not message.get("more_body", False):
-                    self._vm.notify_input_closed()  # type: ignore[no-untyped-call]
-                if self._vm.is_ready_to_execute():
-                    self._vm.sys_input()
-                    return
-            except VMException as error:
-                why = f"This is not an invocation: {str(error)[:200]}"
-                self.refusal = Refused(400, "invalid-request", why)
-                return
-            if not message.get("more_body", False):
-                self.refusal = Refused(400, "invalid-request", "The body ends before the start of an invocation")
-                return
+    def unreadable(self, why: str) -> Exception:
+        """Return what the failure of the SDK's state machine is: its client's fault before an answer has begun."""
+        if self._begun:
+            return VMException(why)
+        if self.refusal is not None:
+            return self.refusal
+        if self._head is None:
+            return super().unreadable(why)
+        return Refused(400, "invalid-request", f"This is not an invocation: {why}")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a line of the SDK tells of a fault: not when it could not read a request, which is answered here."""
+    cause = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(cause, VMException) and record.msg == "Exception in ASGI app")
