@@ -222,3 +222,19 @@ def test_a_close_that_is_added_to_a_known_key_says_where_the_messages_are(world:
     world.settle()
     assert isinstance(late.outcome, TopicClosed)
     guarantee.at_rest(world)
+
+
+def test_the_first_write_of_a_topic_waits_for_nothing_but_what_it_reads(world: World) -> None:
+    """The settings are journaled before all that goes by them, and nobody waits for that; a retry has them."""
+    call = world.append("a")
+    world.next_exclusive()
+    other = world.replica(Policy(message_bytes=1, retention=Retention(messages=1)))
+    world.stop_at(call, 4)
+    while world.step(call, world.replicas[0]):
+        pass
+    assert ["get", "get", "note", "set"] == [command.name for command in world.commands[call.id]]
+    while not call.done:
+        world.step(call, other)
+    guarantee.watch(world)
+    topic = state.decode_topic(world.topic.state[state.METADATA_KEY])
+    assert (1, Policy()) == (topic.bounds.tail, topic.policy)

@@ -46,6 +46,7 @@ from restate_pubsub.web.middleware.body_timeout import BodyTimeout
 from restate_pubsub.web.middleware.cors import Cors
 from restate_pubsub.web.middleware.for_restate import ForRestate
 from restate_pubsub.web.middleware.identity import IdentityWatch
+from restate_pubsub.web.middleware.invocations import AfterInvocations, InvocationsFirst
 from restate_pubsub.web.middleware.public_port import PublicPort, left_open, public_ports
 from restate_pubsub.web.middleware.unread_body import DrainUnreadBody
 from restate_pubsub.web.probes import Probes
@@ -54,6 +55,8 @@ from restate_pubsub.web.round_trip import CODES, RoundTrip
 from restate_pubsub.web.streams import Streams
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from restate_pubsub.settings.fields import Settings
 
 
@@ -64,7 +67,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Service:
     """The application, and the parts that a server drains when it stops."""
 
-    app: Starlette
+    app: ASGIApp
     hub: Hub
     health: Health
     metrics: Metrics
@@ -168,7 +171,9 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     console = (
         Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics).routes() if settings.console else ()
     )
-    endpoint = IdentityWatch(restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys)), metrics.refused)
+    sdk = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
+    endpoint = IdentityWatch(ForRestate(sdk, body_timeout=settings.body_timeout), metrics.refused)
+    at = Ports.of(settings, ports)
     topic = f"{settings.sse_path}/{{topic:any}}"
     errors = Errors(metrics.refused)
 
@@ -193,25 +198,43 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         routes=[
             *Probes(health, metrics.registry).routes(),
             *console,
-            Mount(settings.restate_path, ForRestate(endpoint, body_timeout=settings.body_timeout)),
+            Mount(settings.restate_path, AfterInvocations(endpoint)),
             Route(topic, streams.endpoint, methods=["GET"]),
             Route(topic, publishing.endpoint, methods=["POST", "PUT", "DELETE"]),
         ],
-        middleware=_middleware(settings, ports, origins, errors, refusals),
+        middleware=_middleware(settings, at, origins, errors, refusals),
         lifespan=lifespan,
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Service(app, hub, health, metrics, ending)
+    first = InvocationsFirst(app, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
+    return Service(first, hub, health, metrics, ending)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Which ports serve only the streams, and which only the metrics."""
+
+    public: frozenset[int]
+    metrics: int | None
+
+    @classmethod
+    def of(cls, settings: Settings, ports: Sequence[int]) -> Ports:
+        """Return them as they are bound: `ports`, or those of the settings."""
+        *listening, last = ports or [int(bind.rpartition(":")[2]) for bind in settings.listens]
+        metrics = None if settings.metrics_bind is None else last
+        return cls(frozenset(public_ports(listening if metrics is not None else [*listening, last])), metrics)
+
+    @property
+    def without_restate(self) -> frozenset[int]:
+        """Where nobody may invoke the object."""
+        return self.public if self.metrics is None else self.public | {self.metrics}
 
 
 def _middleware(
-    settings: Settings, ports: Sequence[int], origins: Origins, errors: Errors, refusals: RefusalLog
+    settings: Settings, ports: Ports, origins: Origins, errors: Errors, refusals: RefusalLog
 ) -> list[Middleware]:
     """Return the layers around the endpoints, from outside in."""
-    *listening, last = ports or [int(bind.rpartition(":")[2]) for bind in settings.listens]
-    metrics = None if settings.metrics_bind is None else last
-    public = public_ports(listening if metrics is not None else [*listening, last])
 
     def origin_refused(origin: str, preflight: bool) -> None:  # noqa: FBT001 - a callback's second argument
         if preflight:
@@ -221,7 +244,7 @@ def _middleware(
     return [
         Middleware(DrainUnreadBody, restate_path=settings.restate_path),
         Middleware(AnswerErrors, errors=errors),
-        Middleware(PublicPort, public_ports=public, sse_path=settings.sse_path, metrics_port=metrics),
+        Middleware(PublicPort, public_ports=ports.public, sse_path=settings.sse_path, metrics_port=ports.metrics),
         Middleware(BodyTimeout, seconds=settings.body_timeout, restate_path=settings.restate_path),
         Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused),
     ]

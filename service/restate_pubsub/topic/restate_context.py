@@ -93,7 +93,7 @@ class RestateContext(RestateSharedContext):
                 watch.cancel()
 
     async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
-        """Journal what `value` returns, and go on: what follows comes behind it in the journal, and costs no round trip.
+        """Journal what `value` returns, and go on: what follows comes behind it, and no round trip is paid.
 
         Restate takes the entries of a call in the order in which they are sent, a run's value among them. The SDK sends
         it when somebody waits for it; so it is sent here, where the SDK lets us.

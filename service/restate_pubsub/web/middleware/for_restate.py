@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+import structlog
 from restate.vm import VMException  # type: ignore[attr-defined]
 from starlette.datastructures import Headers
 
@@ -19,6 +20,10 @@ from restate_pubsub.web.errors import Refused, RequestTimeout
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = structlog.stdlib.get_logger(__name__)
+
+BODY_ENDED = "restate_pubsub.body_ended"
+"""In a request's scope: its body was read to the end."""
 _INVOCATION, _MANIFEST = "application/vnd.restate.invocation", "application/vnd.restate.endpointmanifest"
 
 
@@ -42,7 +47,7 @@ class ForRestate:
         """Hand on what Restate may have sent.
 
         Raises:
-            Refused: it has not.
+            Refused: it has not. Nothing is raised once an answer has begun.
 
         """
         headers = Headers(scope=scope)
@@ -57,8 +62,13 @@ class ForRestate:
             call = _Invocation(scope, receive, send, self._seconds)
         try:
             await self._app(scope, call.receive, call.send)
-        except VMException as error:
-            raise call.unreadable(str(error)[:200]) from error
+        except Exception as error:
+            if call.begun:
+                log.exception("an answer to Restate broke off", path=scope["path"])
+                return
+            if isinstance(error, VMException):
+                raise call.unreadable(str(error)[:200]) from error
+            raise
         if call.refusal is not None:
             raise call.refusal
 
@@ -74,6 +84,7 @@ class _Call:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.refusal: Refused | None = None
+        self.begun = False
         self._discovers = scope["path"].endswith("/discover")
         self._send = send
 
@@ -82,6 +93,7 @@ class _Call:
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self.refusal = self._refused(message["status"])
         if self.refusal is None:
+            self.begun = True
             await self._send(message)
 
     def unreadable(self, why: str) -> Exception:
@@ -109,19 +121,19 @@ class _Invocation(_Call):
         self._receive = receive
         self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         self._seconds = seconds
+        self._scope = scope
         self._head: Message | None = None
-        self._begun = False
 
     async def send(self, message: Message) -> None:
         """Hold back the head of an answer until there is more of it: the invocation has been read then."""
-        if self._begun:
+        if self.begun:
             await self._send(message)
         elif message["type"] == "http.response.start" and message["status"] == 200:
             self._head = message
         elif self._head is None or self.refusal is not None:
             await super().send(message)
         else:
-            self._begun = True
+            self.begun = True
             await self._send(self._head)
             await self._send(message)
 
@@ -129,21 +141,23 @@ class _Invocation(_Call):
         """Return the next of the body; the client has gone, as far as the endpoint knows, if it does not come."""
         if self.refusal is not None:
             return {"type": "http.disconnect"} if self._head is not None else await super().receive()
-        if self._begun or self._deadline is None:
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                return await self._receive()
-        except TimeoutError:
-            if self._begun:
-                return await self._receive()
-            self.refusal = RequestTimeout(self._seconds or 0.0)
-            return {"type": "http.disconnect"}
+        if self.begun or self._deadline is None:
+            message = await self._receive()
+        else:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    message = await self._receive()
+            except TimeoutError:
+                if self.begun:
+                    return await self.receive()
+                self.refusal = RequestTimeout(self._seconds or 0.0)
+                return {"type": "http.disconnect"}
+        if not message.get("more_body", False):
+            self._scope[BODY_ENDED] = True
+        return message
 
     def unreadable(self, why: str) -> Exception:
-        """Return what the failure of the SDK's state machine is: its client's fault before an answer has begun."""
-        if self._begun:
-            return VMException(why)
+        """Return what the failure of the SDK's state machine is before an answer has begun: its client's fault."""
         if self.refusal is not None:
             return self.refusal
         if self._head is None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from restate_pubsub.web.errors import Refused
+
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -18,7 +20,7 @@ CODE = "identity-mismatch"
 
 
 class IdentityWatch:
-    """ASGI middleware around the SDK's endpoint, whose 401 says nothing anywhere."""
+    """ASGI middleware around the guarded endpoint, whose 401 says nothing anywhere."""
 
     def __init__(self, app: ASGIApp, on_refused: Callable[[str], None]) -> None:
         """`on_refused` is told the code."""
@@ -27,14 +29,18 @@ class IdentityWatch:
         self._quiet_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and look at the answer's status."""
+        """Hand on, and look at what is refused.
 
-        async def looked_at(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 401:
+        Raises:
+            Refused: it was.
+
+        """
+        try:
+            await self._app(scope, receive, send)
+        except Refused as error:
+            if error.status == 401:
                 self._refused()
-            await send(message)
-
-        await self._app(scope, receive, looked_at)
+            raise
 
     def _refused(self) -> None:
         self._on_refused(CODE)
