@@ -32,7 +32,7 @@ from support.harness import (
 )
 from support.waiting import until
 
-COMMANDS = ["serve", "register", "dev", "publish", "tail", "settings"]
+COMMANDS = ["serve", "register", "dev", "publish", "tail", "doctor", "settings"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -12,6 +12,8 @@ from support.harness import Service, running_restate, topic_name
 
 BEAT = 1.0
 """Seconds between the heartbeats of the services."""
+ORIGIN = "https://app.example.org"
+"""Whose pages may read."""
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +26,12 @@ async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Res
 @pytest.fixture(scope="session")
 async def service(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service that tests may kill and start."""
-    env = {"PUBSUB_HEARTBEAT": f"{BEAT:g}s", "PUBSUB_PUBLISH_ENABLED": "true", "PUBSUB_TRUSTED_PROXIES": "1"}
+    env = {
+        "PUBSUB_HEARTBEAT": f"{BEAT:g}s",
+        "PUBSUB_PUBLISH_ENABLED": "true",
+        "PUBSUB_TRUSTED_PROXIES": "1",
+        "PUBSUB_CORS_ORIGINS": ORIGIN,
+    }
     service = await Service(restate, env=env).start()
     yield service
     await service.stop()

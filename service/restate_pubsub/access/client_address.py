@@ -23,14 +23,17 @@ def client_of(scope: Mapping[str, Any], trusted_proxies: int) -> str:
     """
     peer = scope.get("client")
     address = str(peer[0]) if peer else ""
-    if trusted_proxies:
-        fields = Headers(raw=scope["headers"]).getlist("x-forwarded-for")
-        entries = [entry.strip() for field in fields for entry in field.split(",") if entry.strip()]
-        if entries:
-            named = _grouped(entries[-min(trusted_proxies, len(entries))])
-            if named is not None:
-                return named
+    if trusted_proxies and (entries := forwarded(scope)):
+        named = _grouped(entries[-min(trusted_proxies, len(entries))])
+        if named is not None:
+            return named
     return _grouped(address) or address
+
+
+def forwarded(scope: Mapping[str, Any]) -> list[str]:
+    """Return the entries of X-Forwarded-For, the outermost proxy's first."""
+    fields = Headers(raw=scope["headers"]).getlist("x-forwarded-for")
+    return [entry.strip() for field in fields for entry in field.split(",") if entry.strip()]
 
 
 def _grouped(text: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from restate_pubsub.commands.dev import dev
+from restate_pubsub.commands.doctor.command import doctor
 from restate_pubsub.commands.metrics import metrics
 from restate_pubsub.commands.publish import publish
 from restate_pubsub.commands.register import register
@@ -29,7 +30,7 @@ Exit codes: 0 done; 1 refused, failed, or Restate stayed away; 2 a wrong word, o
 @click.group(
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[serve, register, dev, publish, tail, unseal, settings, metrics],
+    commands=[serve, register, dev, publish, tail, doctor, unseal, settings, metrics],
 )
 @click.version_option(package_name="restate-pubsub")
 def group() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.requests import Request
 
-from restate_pubsub.access.client_address import client_of
+from restate_pubsub.access.client_address import client_of, forwarded
 from restate_pubsub.access.grants import Action
 from restate_pubsub.access.tokens import Guard, check
 from restate_pubsub.protocol.limits import Limits
@@ -53,3 +53,7 @@ class Callers:
                 "set PUBSUB_TRUSTED_PROXIES to the number of proxies before this service"
             )
         return client_of(request.scope, self._trusted)
+
+    def forwarding(self, request: Request) -> str:
+        """Return how many proxies say that they passed the request on, and how many are believed; no addresses."""
+        return f"entries={len(forwarded(request.scope))};trusted={self._trusted}"

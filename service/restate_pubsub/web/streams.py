@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger(__name__)
 
+FORWARDED = "pubsub-forwarded"
+"""What HEAD says of X-Forwarded-For, so that `restate-pubsub doctor` can tell what PUBSUB_TRUSTED_PROXIES should be."""
 PATIENCE = 0.25
 """Seconds that a reader waits for what must be known before the first byte.
 
@@ -84,7 +86,8 @@ class Streams:
                     return come_back(settings.retry)
                 raise Draining
             if request.method == "HEAD":
-                return Response(headers=HEADERS, media_type=MEDIA_TYPE)
+                headers = HEADERS | {FORWARDED: self._callers.forwarding(request)}
+                return Response(headers=headers, media_type=MEDIA_TYPE)
             client = self._callers.client(request)
             place = await self._admission.enter(client, topic)
             undo.callback(place.leave)
