@@ -25,8 +25,8 @@ from restate_pubsub.settings.units import parse_duration
 
 @click.command(cls=Command)
 @click.argument("url")
-@click.option("--origin", help="Whether pages of this origin may read.")
-@click.option("--token", envvar="RESTATE_PUBSUB_TOKEN", help="An access token.  [env: RESTATE_PUBSUB_TOKEN]")
+@click.option("--origin", help="Try whether pages of this origin may read.")
+@click.option("--token", envvar="RESTATE_PUBSUB_TOKEN", show_envvar=True, help="An access token.")
 @click.option("--prefix", default="doctor-", show_default=True, help="How the doctor's own topic begins.")
 @click.option("--idle", help="Also keep a stream and an upload idle for this long, such as 3m.")
 def doctor(url: str, *, origin: str | None, token: str | None, prefix: str, idle: str | None) -> None:
