@@ -21,6 +21,7 @@ from benchmarks.plan import FULL, QUICK, Measure, Plan
 from benchmarks.profile import profile
 from benchmarks.reading import read
 from benchmarks.report import page, table
+from benchmarks.shocks import kill, slow_reader, storm
 from benchmarks.stats import Results
 from benchmarks.tokens import tokens
 from benchmarks.writing import acknowledgement, batch, throughput
@@ -38,7 +39,10 @@ MEASURES: dict[str, Measure] = {
     "batch": batch,
     "throughput": throughput,
     "tokens": tokens,
+    "storm": storm,
+    "slow-reader": slow_reader,
     "profile": profile,
+    "kill": kill,
 }
 MEASURE_SECONDS = 1800.0
 """A measure that takes longer is broken, and the run ends."""
@@ -53,6 +57,7 @@ async def run(plan: Plan, names: list[str], save: Callable[[Results], None]) -> 
     with tempfile.TemporaryDirectory(prefix="pubsub-bench-", ignore_cleanup_errors=True) as folder:
         server = restate_server(Path(folder), RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE="1GB")
         async with Field(server) as field:
+            results.note("peers", field.peers_settings())
             for name in names:
                 began = time.monotonic()
                 try:

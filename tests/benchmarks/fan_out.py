@@ -19,9 +19,9 @@ FAN_OUT_READERS = 500
 
 async def fan_out(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """As many messages of 200 bytes to 500 readers as each can take: in batches where there are any, and one by one."""
-    everybody: list[Contender] = [field.ours, field.two, field.granian, field.nchan, field.broadcast]
+    everybody: list[Contender] = [field.ours, field.two, field.granian, field.nchan, *field.peers, field.broadcast]
     for contender in turns(everybody, repetition):
-        for size in (100, 1) if contender is not field.nchan else (1,):
+        for size in (100, 1) if contender.batches else (1,):
             slow = isinstance(contender, Ours) and size == 1
             total = plan.fan_out_messages // (10 if slow else 1)
             await _fan_out(field, results, contender, total, size)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
 
 from benchmarks.contenders import Broadcast, Contender, Floor, Nchan, Ours, Reference
+from benchmarks.peers import Peer, centrifugo, centrifugo_binary, mercure, starlette_redis
 from benchmarks.processes import NODE, Ingress, Process, cpu_seconds
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import Balancer
 from support.harness import Service, free_port
+from support.waiting import until
 
 HERE = Path(__file__).parent
 CALM_SHARE, CALM_SECONDS = 0.1, 20.0
@@ -54,6 +58,7 @@ class Field:
     def __init__(self, restate: RestateServer) -> None:
         """See `start`."""
         self.restate = restate
+        self.peers: list[Peer] = []
         self._processes: list[Process] = []
         self._services: list[Service] = []
         self._ingresses: list[Ingress] = []
@@ -88,7 +93,42 @@ class Field:
         self.broadcast = Broadcast(
             await self._run(Process(folder, port := free_port(), sys.executable, script, str(port)))
         )
+        self.binary = await centrifugo_binary()
+        await self._peers()
         return self
+
+    async def _peers(self) -> None:
+        """Start what else people use, as far as it is there."""
+        for begin in self._beginnings():
+            self.peers.append(await begin())
+
+    def _beginnings(self) -> list[Callable[[], Awaitable[Peer]]]:
+        """Return what starts each of the peers that are there."""
+        folder = self.restate.base_dir
+        found: list[Callable[[], Awaitable[Peer]]] = []
+        if shutil.which("redis-server"):
+            found.append(partial(starlette_redis, folder))
+        if self.binary is not None:
+            found.append(partial(centrifugo, folder, self.binary))
+        if (hub := shutil.which("mercure")) is not None:
+            found.append(partial(mercure, folder, hub))
+        return found
+
+    def peers_settings(self) -> str:
+        """Return how each peer is set up, and which of them are not on this machine."""
+        there = [f"{peer.name}: {peer.settings}." for peer in self.peers]
+        away = {"Starlette + Redis", "Centrifugo", "Mercure"} - {peer.name for peer in self.peers}
+        return " ".join([*there, *(f"{name} is not on this machine." for name in sorted(away))])
+
+    async def kill_and_restart(self, ours: Ours) -> None:
+        """Kill a service and Restate, and start both again where they were."""
+        await self.restate.kill()
+        for service in ours.services:
+            await service.kill()
+        await self.restate.start()
+        for service in ours.services:
+            await service.start(register=False)
+            await until(partial(service.answers, "/health/ready"), "the service to be ready")
 
     async def _service(self, *program: str, register: bool = True, **settings: Any) -> Service:
         service = Service(self.restate, program=program or ("-m", "restate_pubsub"), **ROOM, **settings)
@@ -115,6 +155,11 @@ class Field:
             process, sse = await self._node()
             yield Reference(process, like.ingress, sse, like.kind, like.name)
             await process.stop()
+        elif isinstance(like, Peer):
+            (begin,) = (begin for begin, peer in zip(self._beginnings(), self.peers, strict=True) if peer is like)
+            peer = await begin()
+            yield peer
+            await peer.stop()
         else:
             process = await self._nginx()
             nchan = Nchan(process)
@@ -161,7 +206,15 @@ class Field:
 
     async def calm(self) -> None:
         """Wait until what the last sample left behind has been worked off."""
-        everybody = (self.ours, self.other, self.two, self.granian, self.eager, self.nchan)
+        everybody: tuple[Contender, ...] = (
+            self.ours,
+            self.other,
+            self.two,
+            self.granian,
+            self.eager,
+            self.nchan,
+            *self.peers,
+        )
         pids = [*self.restate_pids, *(pid for contender in everybody for pid in contender.pids)]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CALM_SECONDS
@@ -175,6 +228,8 @@ class Field:
         """End everything, by its id."""
         if hasattr(self, "nchan"):
             await self.nchan.session.close()
+        for peer in self.peers:
+            await peer.stop()
         for ingress in self._ingresses:
             await ingress.close()
         for process in self._processes:

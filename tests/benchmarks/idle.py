@@ -15,8 +15,8 @@ from support.harness import topic_name
 
 
 async def idle(field: Field, plan: Plan, results: Results, repetition: int) -> None:
-    """Many open streams of one topic in which nothing happens, in a process that has done nothing else."""
-    contenders: list[Contender] = [field.ours, field.nchan, field.eager]
+    """Many streams of one topic, opened and then at rest, in a process that has done nothing else."""
+    contenders: list[Contender] = [field.ours, field.nchan, *field.peers, field.eager]
     for like in turns(contenders, repetition):
         streams = plan.idle_streams if like is not field.eager else min(plan.idle_streams, plan.reference_readers)
         async with field.fresh(like) as contender:
@@ -30,10 +30,11 @@ async def idle(field: Field, plan: Plan, results: Results, repetition: int) -> N
 
 async def _idle(field: Field, plan: Plan, results: Results, contender: Contender, streams: int) -> None:
     base_cpu, base_restate = await _rates(field, contender, plan.idle_seconds / 2)
-    before = resident_bytes(contender.pids)
+    before, opening = resident_bytes(contender.pids), cpu_seconds(contender.pids)
     part = await Readers.open(contender.ports[0], [contender.path(topic_name())], per_path=streams, warm=False)
     try:
         await part.ready()
+        opening = cpu_seconds(contender.pids) - opening
         await field.calm()
         memory = (resident_bytes(contender.pids) - before) / streams
         cpu, restate = await _rates(field, contender, plan.idle_seconds)
@@ -41,6 +42,7 @@ async def _idle(field: Field, plan: Plan, results: Results, contender: Contender
         await part.close()
     name = f"{contender.name} ({streams:,} streams)"
     results.add("idle", name, "memory per stream", "KB", memory / 1000)
+    results.add("idle", name, "1,000 connects: CPU", "s", 1000 * opening / streams)
     results.add("idle", name, "CPU, all streams", "% of a core", cpu - base_cpu)
     results.add("idle", name, "CPU, Restate", "% of a core", restate - base_restate)
 
@@ -55,22 +57,27 @@ async def _rates(field: Field, contender: Contender, seconds: float) -> tuple[fl
 
 async def idle_topics(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """Many topics, a reader on each, in which nothing happens: what they cost Restate, above what it needs anyway."""
-    contenders: list[Contender] = [field.ours, field.eager]
+    contenders: list[Contender] = [field.ours, field.eager, field.nchan, *field.peers]
     for contender in turns(contenders, repetition):
         await field.calm()
+        own, memory = cpu_seconds(contender.pids), resident_bytes(contender.pids)
         _, base = await _rates(field, contender, min(plan.idle_topic_seconds, 10.0))
         paths = [contender.path(topic_name()) for _ in range(plan.idle_topics)]
         cpu = cpu_seconds(field.restate_pids)
         part = await Readers.open(contender.ports[0], paths, warm=False)
         try:
             await part.ready()
+            own = cpu_seconds(contender.pids) - own
             await field.calm()
+            memory = resident_bytes(contender.pids) - memory
             opening = cpu_seconds(field.restate_pids) - cpu
             service, restate = await _rates(field, contender, plan.idle_topic_seconds)
         finally:
             await part.close()
         per_thousand = 1000 / plan.idle_topics
         name = contender.name
+        results.add("idle-topics", name, "opening 1,000: CPU, service", "s", own * per_thousand)
+        results.add("idle-topics", name, "memory per topic", "KB", memory / plan.idle_topics / 1000)
         results.add("idle-topics", name, "opening one: CPU, Restate", "ms", 1000 * opening / plan.idle_topics)
         results.add("idle-topics", name, "1,000 topics: CPU, Restate", "% of a core", (restate - base) * per_thousand)
         results.add("idle-topics", name, "1,000 topics: CPU, service", "% of a core", service * per_thousand)

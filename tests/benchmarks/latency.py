@@ -11,7 +11,7 @@ from typing import Protocol
 from benchmarks.contenders import Contender
 from benchmarks.crowd import Found, crowd
 from benchmarks.field import Field
-from benchmarks.messages import message
+from benchmarks.messages import SIZE, message
 from benchmarks.plan import END_SECONDS, Plan, turns
 from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results, percentile
@@ -21,7 +21,7 @@ from support.harness import topic_name
 async def latency_by_readers(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """20 messages/s to a growing number of readers."""
     ours: list[Contender] = [field.ours, field.other, field.two, field.granian]
-    everybody: list[Contender] = [*ours, field.published, field.eager, field.nchan]
+    everybody: list[Contender] = [*ours, field.published, field.eager, field.nchan, *field.peers, field.broadcast]
     for readers in plan.readers:
         if readers == 1:
             await _floor(field, plan, results, _Point("latency-readers", readers, readers, 20))
@@ -89,7 +89,9 @@ class _Publishes(Protocol):
     async def publish(self, topic: str, message: bytes) -> None: ...
 
 
-async def at_rate(contender: _Publishes, topic: str, rate: float, seconds: float) -> tuple[list[float], list[float]]:
+async def at_rate(
+    contender: _Publishes, topic: str, rate: float, seconds: float, *, size: int = SIZE
+) -> tuple[list[float], list[float]]:
     """Publish at a fixed rate, whatever the answers do; return when each was sent (s) and its acknowledgement (ms)."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -99,7 +101,7 @@ async def at_rate(contender: _Publishes, topic: str, rate: float, seconds: float
 
     async def one() -> None:
         at = time.perf_counter()
-        await contender.publish(topic, message())
+        await contender.publish(topic, message(size=size))
         acks.append((time.perf_counter() - at) * 1000)
 
     for tick in range(max(int(rate * seconds), 1)):

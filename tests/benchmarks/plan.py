@@ -28,6 +28,7 @@ class Plan:
     idle_streams: int
     idle_seconds: float
     idle_topics: int
+    storm_readers: int
     idle_topic_seconds: float
     write_seconds: float
     token_streams: tuple[int, ...]
@@ -47,6 +48,7 @@ QUICK = Plan(
     idle_streams=1_000,
     idle_seconds=3.0,
     idle_topics=50,
+    storm_readers=200,
     idle_topic_seconds=5.0,
     write_seconds=1.0,
     token_streams=(10,),
@@ -64,10 +66,11 @@ FULL = Plan(
     fan_out_messages=3_000,
     idle_streams=5_000,
     idle_seconds=6.0,
-    idle_topics=300,
+    idle_topics=1_000,
+    storm_readers=1_000,
     idle_topic_seconds=20.0,
     write_seconds=2.5,
-    token_streams=(10, 20, 30, 40, 50),
+    token_streams=(10, 20, 30, 40, 50, 100),
     reference_streams=20,
     token_seconds=4.0,
 )

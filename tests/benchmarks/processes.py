@@ -75,6 +75,12 @@ class Process:
         assert self._process.returncode is None, self._log_file.read_text()
         return await listens(port)
 
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
     async def stop(self) -> None:
         """End it."""
         if self._process is None or self._process.returncode is not None:

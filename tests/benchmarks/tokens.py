@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contenders import Contender, Ours
@@ -24,22 +25,29 @@ TOKENS_PER_SECOND = 50
 HOLDS_MS = 250.0
 """A stream holds while its p95 is below this: later, and a reader sees the text stutter."""
 
+LINGER = 0.1
+"""The `linger` of the streams that have one: a tenth of a second, as people do not see a text stutter at that."""
+
 Write = Callable[[dict[str, Any]], Awaitable[object]]
 
 
 @contextlib.asynccontextmanager
-async def stream_writers(ingress: Ingress, topics: Sequence[str]) -> AsyncIterator[list[Write]]:
+async def stream_writers(ingress: Ingress, topics: Sequence[str], linger: float = 0.0) -> AsyncIterator[list[Write]]:
     """Open a token stream of the client for each topic; leaving waits until everything is written."""
     client: Any = create_pubsub_client(ingress.url, ingress.name)
     async with client, contextlib.AsyncExitStack() as stack:
-        yield [(await stack.enter_async_context(client.stream(topic))).write for topic in topics]
+        yield [(await stack.enter_async_context(client.stream(topic, linger=linger))).write for topic in topics]
 
 
-def _one_by_one(ingress: Ingress, topic: str) -> Write:
-    """Return the reference client's way: a one-way send for each token."""
+def _one_by_one(contender: Contender, field: Field, topic: str) -> Write:
+    """Return a publish for each token; the reference's client sends one way."""
 
     async def write(token: dict[str, Any]) -> None:
-        await ingress.call(topic, "publish/send", json.dumps(token, separators=(",", ":")).encode())
+        body = json.dumps(token, separators=(",", ":")).encode()
+        if contender is field.eager:
+            await field.eager.ingress.call(topic, "publish/send", body)
+        else:
+            await contender.publish(topic, body)
 
     return write
 
@@ -54,16 +62,30 @@ async def _talk(write: Write, due: Sequence[float]) -> None:
 
 async def tokens(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """Run concurrent streams of 50 tokens/s with one reader each."""
-    contenders: list[Contender] = [field.ours, field.two, field.eager]
+    contenders: list[tuple[Contender, float]] = [(field.ours, 0.0), (field.ours, LINGER), (field.two, 0.0)]
+    others: list[Contender] = [field.eager, field.nchan, *field.peers]
     for streams in plan.token_streams:
-        for contender in turns(contenders, repetition):
+        for contender, linger in turns([*contenders, *((other, 0.0) for other in others)], repetition):
             # Where the reference is hopelessly behind, more of it only fills Restate with what nobody waits for.
             if contender is not field.eager or streams <= plan.reference_streams:
-                await _tokens(field, plan, results, contender, streams)
+                await _tokens(field, plan, results, _Load(contender, streams, linger))
 
 
-async def _tokens(field: Field, plan: Plan, results: Results, contender: Contender, streams: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Load:
+    contender: Contender
+    streams: int
+    linger: float
+
+    @property
+    def name(self) -> str:
+        """The contender's name in the tables."""
+        return f"{self.contender.name}, linger {self.linger:g} s" if self.linger else self.contender.name
+
+
+async def _tokens(field: Field, plan: Plan, results: Results, load: _Load) -> None:
     await field.calm()
+    contender, streams, name = load.contender, load.streams, load.name
     topics = [topic_name() for _ in range(streams)]
     async with crowd(contender.ports, [contender.path(topic) for topic in topics], 1) as readers:
         await asyncio.gather(*(contender.publish(topic, message("w")) for topic in topics))
@@ -74,20 +96,18 @@ async def _tokens(field: Field, plan: Plan, results: Results, contender: Contend
         # Streams are spread over a tick: models do not talk in step.
         dues = [[began + (tick + at / streams) / TOKENS_PER_SECOND for tick in range(count)] for at in range(streams)]
         if isinstance(contender, Ours):
-            async with stream_writers(contender.ingress, topics) as writes:
+            async with stream_writers(contender.ingress, topics, load.linger) as writes:
                 await asyncio.gather(*map(_talk, writes, dues))
         else:
-            await asyncio.gather(*map(_talk, [_one_by_one(field.eager.ingress, topic) for topic in topics], dues))
+            await asyncio.gather(*map(_talk, [_one_by_one(contender, field, topic) for topic in topics], dues))
         seconds = time.monotonic() - began
         cpu, restate = cpu_seconds(contender.pids) - cpu, cpu_seconds(field.restate_pids) - restate
         late, missing = lateness(await readers.found(END_SECONDS), dues[0])
     at = f"{streams}"
     for metric, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        results.add("tokens", contender.name, metric, "ms", percentile(late, share), at=at, x=streams)
-    results.add("tokens", contender.name, "CPU, service", "%", 100 * cpu / seconds, at=at, x=streams)
-    results.add("tokens", contender.name, "CPU, Restate", "%", 100 * restate / seconds, at=at, x=streams)
+        results.add("tokens", name, metric, "ms", percentile(late, share), at=at, x=streams)
+    results.add("tokens", name, "CPU, service", "%", 100 * cpu / seconds, at=at, x=streams)
+    results.add("tokens", name, "CPU, Restate", "%", 100 * restate / seconds, at=at, x=streams)
     if missing:
-        text = (
-            f"{contender.name}, {at} streams: {missing} tokens had not arrived {END_SECONDS:g} s after the last write."
-        )
+        text = f"{name}, {at} streams: {missing} tokens had not arrived {END_SECONDS:g} s after the last write."
         results.note("tokens", text)

@@ -173,6 +173,7 @@ class PubsubClient:
         id: str | None = None,  # noqa: A002
         step: Any = None,
         close: bool = False,
+        linger: float = 0.0,
     ) -> TokenStream:
         """Return a writer for tokens, to be used with `async with`; see `TokenStream`.
 
@@ -185,9 +186,11 @@ class PubsubClient:
                 stream in it. Call `stream` before the step that writes it, and enter it inside.
             close: end the topic with the stream, if the block ends without an exception. Not together with `id`:
                 a step that is retried could not write to the topic that its last attempt has closed.
+            linger: the least time between two calls of the stream, in seconds, at most 10. Tokens gather meanwhile, so
+                many streams cost less; the first token, the end and what no call could carry together go at once.
 
         Raises:
-            InvalidRequest: a bad topic or id, `id` with `step`, or one of them with `close`.
+            InvalidRequest: a bad topic, id or linger, `id` with `step`, or one of them with `close`.
 
         """
         if step is not None:
@@ -198,7 +201,7 @@ class PubsubClient:
         if id is not None and close:
             msg = "stream: id and close do not go together: close the topic after the step that may be retried"
             raise InvalidRequest(msg)
-        return TokenStream(self, topic, self.limits, stream_id=id, close=close)
+        return TokenStream(self, topic, self.limits, stream_id=id, close=close, linger=linger)
 
     async def append_encoded(
         self,

@@ -37,7 +37,7 @@ from restate_pubsub.protocol.names import CLIENT_HEADER
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.errors import WithMembers
-from restate_pubsub.web.requests import flag_of
+from restate_pubsub.web.requests import flag_of, linger_of
 from restate_pubsub.web.upload import Upload
 
 if TYPE_CHECKING:
@@ -168,7 +168,10 @@ class Publishing:
         return JSONResponse({"offset": done.offset, "nextOffset": done.next_offset, "count": 1})
 
     async def _many(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
-        stream = TokenStream(self._client, topic, self._limits, stream_id=key, resume=key is not None, close=close)
+        linger = linger_of(request)
+        stream = TokenStream(
+            self._client, topic, self._limits, stream_id=key, resume=key is not None, close=close, linger=linger
+        )
         broken: tuple[str, PubsubError] | None = None
         number = 0
         async with stream:

@@ -7,12 +7,14 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
+from restate_pubsub.client.token_stream import check_linger
 from restate_pubsub.errors import InvalidRequest, InvalidTopic
 from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.names import MAX_OFFSET, check_topic
 
 _OFFSET = re.compile(r"-?[0-9]{1,16}")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 def topic_of(request: Request, mount: str, limits: Limits) -> str:
@@ -79,6 +81,20 @@ def flag_of(request: Request, name: str) -> bool:
         msg = f"{name} {text[:80]!r} is neither true nor false"
         raise InvalidRequest(msg)
     return text in ("true", "1")
+
+
+def linger_of(request: Request) -> float:
+    """Return the seconds that must lie between two calls of a body that is published as it comes; 0 by default.
+
+    Raises:
+        InvalidRequest: not a number of seconds, or too many.
+
+    """
+    text = request.query_params.get("linger") or "0"
+    if not _SECONDS.fullmatch(text):
+        msg = f"linger {text[:80]!r} is not a number of seconds, such as 0.1"
+        raise InvalidRequest(msg)
+    return check_linger(float(text))
 
 
 def choice_of(request: Request, name: str, choices: tuple[str, str]) -> str:

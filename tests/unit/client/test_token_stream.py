@@ -368,3 +368,41 @@ def test_a_pace_follows_the_mean_call() -> None:
     assert pace.after(0.01) < 0.15
     for _ in range(20):
         assert pace.after(0.25) <= token_stream.LONGEST_PAUSE
+
+
+def test_a_linger_is_the_least_time_between_two_calls() -> None:
+    """Counted from the beginning of the one before; calls that are slower than that are not held up by it."""
+    pace = token_stream.Pace(linger=1.0)
+    assert pace.after(0.25) == 0.75
+    assert pace.after(2.0) == 0
+
+
+async def test_tokens_gather_for_the_linger_but_the_first_and_the_end_do_not_wait(log: Log) -> None:
+    """One call for the first token, and one for the rest, which the block's end sends."""
+    async with asyncio.timeout(5), TokenStream(log, "t", Limits(), linger=10.0) as stream:
+        await stream.write(0)
+        await until(lambda: len(log.batches) == 1, "the first token's call")
+        for at in range(1, 50):
+            await stream.write(at)
+            await asyncio.sleep(0)
+        assert len(log.batches) == 1
+    assert [len(batch) for batch in log.batches] == [1, 49]
+
+
+async def test_what_has_gathered_goes_when_the_linger_is_over(log: Log) -> None:
+    """Without another token, and no sooner."""
+    loop = asyncio.get_running_loop()
+    async with TokenStream(log, "t", Limits(), linger=0.2) as stream:
+        await stream.write(0)
+        await until(lambda: len(log.batches) == 1, "the first token's call")
+        began = loop.time()
+        await stream.write(1)
+        await until(lambda: len(log.batches) == 2, "the second call")
+        assert loop.time() - began > 0.1
+
+
+@pytest.mark.parametrize("linger", [-0.1, 10.1, float("nan")])
+def test_a_bad_linger_is_refused(linger: float) -> None:
+    """By its value and the rule."""
+    with pytest.raises(InvalidRequest, match="not between 0 and 10 seconds"):
+        TokenStream(Log(), "t", Limits(), linger=linger)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from restate_pubsub.errors import InvalidRequest, InvalidTopic
 from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.limits import Limits
-from restate_pubsub.web.requests import flag_of, start_of, topic_of
+from restate_pubsub.web.requests import flag_of, linger_of, start_of, topic_of
 
 
 def request(path: str = "/pubsub/t", query: str = "", **headers: str) -> Request:
@@ -101,3 +101,18 @@ def test_any_other_flag_is_refused() -> None:
     """By name and value."""
     with pytest.raises(InvalidRequest, match="strict 'maybe'"):
         flag_of(request(query="strict=maybe"), "strict")
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"), [("", 0.0), ("linger=", 0.0), ("linger=0.25", 0.25), ("linger=10", 10.0)]
+)
+def test_a_linger_is_seconds(query: str, seconds: float) -> None:
+    """None by default."""
+    assert seconds == linger_of(request(query=query))
+
+
+@pytest.mark.parametrize("text", ["-1", "11", "100ms", "nan", "1e-3", "٣", "."])
+def test_any_other_linger_is_refused(text: str) -> None:
+    """By its value."""
+    with pytest.raises(InvalidRequest, match="linger"):
+        linger_of(request(query=f"linger={text}"))
