@@ -108,11 +108,11 @@ audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfil
 	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
 
 bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (some 20 minutes); writes docs/benchmarks.md
-	@tests/debian-packages require nginx libnginx-mod-nchan haproxy
+	@tests/debian-packages require nginx libnginx-mod-nchan haproxy redis-server
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --out docs
 
 bench-quick: $(VENV)/.done $(NODE_MODULES) ## The same in a few minutes, less to rely on; writes build/benchmarks
-	@tests/debian-packages require nginx libnginx-mod-nchan haproxy
+	@tests/debian-packages require nginx libnginx-mod-nchan haproxy redis-server
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --quick
 
 lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
