@@ -249,6 +249,7 @@ def test_connections_whose_client_has_gone_are_closed(target: Service, sent: byt
         ("POST", "/metrics", 405),
         ("PUT", "/nothing", 404),
         ("POST", "/pubsub/t?close=x", 400),
+        ("POST", "/pubsub/t?linger=x", 400),
     ],
 )
 def test_a_body_that_nobody_asked_for_stalls_nothing(target: Service, method: str, path: str, status: int) -> None:

@@ -130,7 +130,7 @@ class Publishing:
         """
         _refuse_calls(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        close = flag_of(request, "close")
+        close, linger = flag_of(request, "close"), linger_of(request)
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             msg = f"Idempotency-Key has {len(key)} characters; use 1 to {MAX_KEY_LENGTH}"
@@ -139,7 +139,7 @@ class Publishing:
             return await self._one(request, topic, upload, key, close=close)
         if kind == NDJSON:
             try:
-                return await self._many(request, topic, upload, key, close=close)
+                return await self._many(request, topic, upload, key, close=close, linger=linger)
             except StreamFailed as error:
                 # Nothing of this request is there: what is there is the other one's.
                 raise error.cause if isinstance(error.cause, KeyReused) else error from None
@@ -167,8 +167,9 @@ class Publishing:
         done = await self._client.append_encoded(topic, [message], close=close, stream=stream)
         return JSONResponse({"offset": done.offset, "nextOffset": done.next_offset, "count": 1})
 
-    async def _many(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
-        linger = linger_of(request)
+    async def _many(
+        self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool, linger: float
+    ) -> Response:
         stream = TokenStream(
             self._client, topic, self._limits, stream_id=key, resume=key is not None, close=close, linger=linger
         )
