@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 CLIENTS := tests/clients/node_modules/.package-lock.json
+JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo screenshot test test-unit test-bounds test-environments test-agents test-image test-faults test-proxies soak debian-packages generate \
-  release check format image audit lock bench bench-quick clean
+  client release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +35,18 @@ $(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
 	@npm ci --silent --prefix tests/clients
 	@touch $@
 
+$(JAVASCRIPT): clients/javascript/package.json clients/javascript/package-lock.json
+	@echo "getting what the package for pages is built and tested with …"
+	@npm ci --silent --prefix clients/javascript
+	@touch $@
+
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs (ARGS=--public: for other machines, too)
 	@exec $(BIN)/restate-pubsub dev $(ARGS)
 
 demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL (ARGS=--public as above)
 	@exec $(BIN)/python examples/chat/demo.py $(ARGS)
 
-test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
+test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
 	$(BIN)/pytest
 
@@ -66,7 +72,10 @@ test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## Streams behind every p
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py
 
-release: generate ## Make what users install, into dist/: wheel, sdist, chart, notes, checksums; the same bytes each time
+client: $(JAVASCRIPT) ## Build clients/javascript, and the core of it that the service serves
+	node clients/javascript/build.mjs
+
+release: generate $(JAVASCRIPT) ## Make what users install, into dist/: wheel, sdist, npm package, chart, notes, checksums; the same bytes each time
 	@$(BIN)/python config/release.py
 
 test-unit: $(VENV)/.done ## The tests that need no other program
@@ -121,8 +130,9 @@ lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
 	npm install --package-lock-only --silent
 	npm install --package-lock-only --silent --prefix tests/clients
+	npm install --package-lock-only --silent --prefix clients/javascript
 
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .audit node_modules tests/clients/node_modules .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .audit node_modules tests/clients/node_modules clients/javascript/node_modules clients/javascript/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,8 +1,8 @@
 """Write what is made from other files: `make generate`. The tests fail when one of them is not current.
 
 From the settings: the reference and the example environment here, and what the chart accepts under `settings` and
-`secrets`. From the chart's `values.yaml`: the table in its README. From `pyproject.toml`: the chart's version. Alerts
-and dashboard are copied into the chart.
+`secrets`. From the chart's `values.yaml`: the table in its README. From `pyproject.toml`: the version of the chart and
+of the npm package. Alerts and dashboard are copied into the chart.
 """
 
 from __future__ import annotations
@@ -135,12 +135,21 @@ def versioned(current: str, version: str) -> str:
     return re.sub(r"^(version|appVersion): .*$", rf"\1: {version}", current, flags=re.MULTILINE)
 
 
+def npm_versioned(current: str, version: str) -> str:
+    """Return the package's package.json, or its lock, with this version."""
+    return re.sub(
+        r'(^\s*"name": "restate-pubsub",\n\s*"version": ")[^"]*', rf"\g<1>{version}", current, flags=re.MULTILINE
+    )
+
+
 def generated() -> dict[Path, str]:
     """Return every file that is made, with what it should hold."""
     fields = settings.variables()
     schema = CHART / "values.schema.json"
     page = CHART / "README.md"
+    npm = [ROOT / "clients" / "javascript" / name for name in ("package.json", "package-lock.json")]
     return {
+        **{path: npm_versioned(path.read_text(), release.version()) for path in npm},
         CONFIG / "settings.md": settings_docs.markdown(fields),
         CONFIG / "restate-pubsub.env": settings_docs.environment_file(fields),
         schema: json.dumps(values_schema(json.loads(schema.read_text())), indent=2, ensure_ascii=False) + "\n",

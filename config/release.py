@@ -1,7 +1,7 @@
 """Make what users install: `make release` writes it into dist/, the same bytes each time from the same commit.
 
-Wheel and sdist of the library (the service is its extra `server`), the chart, the notes of this version out of
-CHANGELOG.md, and SHA256SUMS of all of them. Nothing is fetched.
+Wheel and sdist of the library (the service is its extra `server`), the npm package for pages, the chart, the notes of
+this version out of CHANGELOG.md, and SHA256SUMS of all of them. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -69,6 +69,22 @@ def chart(dist: Path, epoch: int) -> None:
         helm_python.package(copy, destination=dist)
 
 
+def npm_package(dist: Path) -> None:
+    """Build and pack `clients/javascript`; npm writes one time and one mode into the archive."""
+    source = ROOT / "clients" / "javascript"
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder)
+        build = ["node", str(source / "build.mjs"), str(package / "dist"), str(package / "served.js")]
+        subprocess.run(build, check=True)  # noqa: S603 - our own words
+        for name in ("package.json", "README.md"):
+            shutil.copyfile(source / name, package / name)
+        shutil.copyfile(ROOT / "LICENSE", package / "LICENSE")
+        pack = ["npm", "pack", "--silent", "--ignore-scripts", "--offline", "--pack-destination", str(dist)]
+        subprocess.run(pack, check=True, cwd=package, stdout=subprocess.DEVNULL)  # noqa: S603
+    # The chart has this name already.
+    (dist / f"restate-pubsub-{version()}.tgz").rename(dist / f"restate-pubsub-npm-{version()}.tgz")
+
+
 def sums(dist: Path) -> str:
     """Return the line that `sha256sum --check` reads for each file."""
     files = sorted(path for path in dist.iterdir() if path.name != SUMS)
@@ -81,6 +97,7 @@ def release(dist: Path) -> None:
     dist.mkdir(parents=True)
     epoch = committed()
     packages(dist, epoch)
+    npm_package(dist)
     chart(dist, epoch)
     (dist / "NOTES.md").write_text(notes((ROOT / "CHANGELOG.md").read_text(), version()))
     (dist / SUMS).write_text(sums(dist))

@@ -1,7 +1,7 @@
 """The page's own server: it hands out the page, takes prompts, and passes streams on.
 
 The page, `POST /prompt` and `GET /pubsub/…` share one origin, as they would behind one ingress controller: there,
-a rule sends `/pubsub` to the service, and this file ends at `prompt`.
+rules send `/pubsub` and `/client` to the service, and this file ends at `prompt`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ async def prompt(request: Request) -> Response:
 
 
 async def stream(request: Request) -> Response:
-    """`GET /pubsub/…`: pass a stream on, piece by piece, as any reverse proxy would that does not buffer."""
+    """Pass a stream on, or the module that reads it: piece by piece, as a reverse proxy does that does not buffer."""
     headers = {name: value for name, value in request.headers.items() if name in ("accept", "last-event-id")}
     raw = request.scope["raw_path"].decode("ascii")
     url = URL(f"{PUBSUB}{raw}?{request.url.query}", encoded=True)  # as it came: `..` must not lead out of /pubsub
@@ -110,6 +110,7 @@ app = Starlette(
         Route("/c/{chat}", page),
         Route("/prompt", prompt, methods=["POST"]),
         Route("/pubsub/{topic:path}", stream),
+        Route("/client/restate-pubsub.js", stream),
         Mount("/page", StaticFiles(directory=PAGE)),
     ],
     lifespan=lifespan,

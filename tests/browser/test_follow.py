@@ -1,4 +1,7 @@
-"""The reader of docs/browser.md, as it is printed there, against what makes a plain `EventSource` give up or wait."""
+"""What makes a plain `EventSource` give up or wait, against the package for pages and the reader of docs/browser.md.
+
+The package is tested as the service serves it, the reader as it is printed.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,19 @@ from support.waiting import PATIENCE, until
 
 FOLLOW = re.search(r"```js\n(/\*\*.*?)```", (ROOT / "docs" / "browser.md").read_text(), re.DOTALL)
 assert FOLLOW
-PAGE = (
+READERS = {
+    "package": 'import { follow } from "/client/restate-pubsub.js";\n',
+    "printed": FOLLOW[1].replace("export ", ""),
+}
+FILES = {"/client": ROOT / "service" / "restate_pubsub" / "web" / "page_client"}
+HEAD, BODY = (
     """<!doctype html><title>follow</title><script type="module">
   const log = window.log = {messages: [], events: [], refused: [], live: [], errors: []};
   window.again ??= false;
   addEventListener("error", (event) => { log.errors.push(event.message); event.preventDefault(); });
   const asked = new URLSearchParams(location.search);
-"""
-    + FOLLOW[1].replace("export ", "")
-    + """
+""",
+    """
   const note = (name) => (data, offset) => log.events.push([name, data, offset]);
   window.stop = follow(asked.get("url") ?? `/pubsub${location.pathname}`, {
     message: (data, offset) => {
@@ -39,8 +46,14 @@ PAGE = (
     connection: (live) => log.live.push(live),
     refused: (problem) => { log.refused.push(problem); return window.again; },
   }, JSON.parse(asked.get("options") ?? "{}"));
-</script>"""
+</script>""",
 )
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> str:
+    """Return the HTML of a page that follows with one of the two."""
+    return HEAD + READERS[request.param] + BODY
 
 
 @pytest.fixture
@@ -63,16 +76,12 @@ async def messages(page: Page, count: int) -> list[Any]:
     return found
 
 
-def test_the_example_chat_follows_with_it() -> None:
-    """Word for word: what is copied from the page is what the chat's tests run."""
-    assert FOLLOW is not None
-    assert (ROOT / "examples" / "chat" / "page" / "follow.js").read_text() == FOLLOW[1]
-
-
-async def test_it_goes_on_after_a_proxy_has_answered_502(page: Page, restate: RestateServer, service: Service) -> None:
+async def test_it_goes_on_after_a_proxy_has_answered_502(
+    page: Page, reader: str, restate: RestateServer, service: Service
+) -> None:
     """`EventSource` gives up for good there; nothing is lost or shown twice."""
     topic = topic_name("follow")
-    async with Origin(PAGE, gateway=True).serving(service) as origin:
+    async with Origin(reader, files=FILES, gateway=True).serving(service) as origin:
         await publish(restate, topic, 0, 1)
         await show(page, origin, topic)
         await messages(page, 2)
@@ -83,10 +92,10 @@ async def test_it_goes_on_after_a_proxy_has_answered_502(page: Page, restate: Re
         assert [[at, at] for at in range(4)] == await messages(page, 4)
 
 
-async def test_it_ends_with_the_topic(page: Page, restate: RestateServer, service: Service) -> None:
+async def test_it_ends_with_the_topic(page: Page, reader: str, restate: RestateServer, service: Service) -> None:
     """`end` is told once, and a page that resumes behind the end stops at the 204."""
     topic = topic_name("follow")
-    async with Origin(PAGE).serving(service) as origin:
+    async with Origin(reader, files=FILES).serving(service) as origin:
         await call(restate, topic, "append", {"messages": [{"data": 1}, {"data": 2, "event": "tool"}], "close": True})
         await show(page, origin, topic)
         await page.wait_for_function("window.log?.events.length === 2", timeout=PATIENCE * 1000)
@@ -95,12 +104,14 @@ async def test_it_ends_with_the_topic(page: Page, restate: RestateServer, servic
         assert [200] == [status for status, _ in origin.requests]
 
 
-async def test_it_tells_of_a_refusal_and_goes_on_with_a_new_token(page: Page, restate: RestateServer) -> None:
+async def test_it_tells_of_a_refusal_and_goes_on_with_a_new_token(
+    page: Page, reader: str, restate: RestateServer
+) -> None:
     """The problem document's own code; the page decides whether to try again."""
     topic = topic_name("follow")
     service = await Service(restate, PUBSUB_JWT_KEY=SECRET).start()
     try:
-        async with Origin(PAGE).serving(service) as origin:
+        async with Origin(reader, files=FILES).serving(service) as origin:
             await publish(restate, topic, "secret")
             await page.add_init_script("window.again = true")
             await show(page, origin, topic)
@@ -114,10 +125,12 @@ async def test_it_tells_of_a_refusal_and_goes_on_with_a_new_token(page: Page, re
         await service.stop()
 
 
-async def test_it_leaves_a_connection_that_fell_silent(page: Page, restate: RestateServer, service: Service) -> None:
+async def test_it_leaves_a_connection_that_fell_silent(
+    page: Page, reader: str, restate: RestateServer, service: Service
+) -> None:
     """No bytes at all, and nobody says that the other side is gone; heartbeats alone keep a connection."""
     topic = topic_name("follow")
-    async with Origin(PAGE).serving(service) as origin, Proxy(service.port) as proxy:
+    async with Origin(reader, files=FILES).serving(service) as origin, Proxy(service.port) as proxy:
         await publish(restate, topic, 0)
         await show(page, origin, topic, url=f"{proxy.url}/pubsub/{topic}", options='{"silence": 1500}')
         await messages(page, 1)
@@ -138,10 +151,12 @@ async def _beats(reader: Stream) -> bool:
     return len(reader.comments) > 4
 
 
-async def test_a_tidy_end_of_the_response_is_a_cut(page: Page, restate: RestateServer, service: Service) -> None:
+async def test_a_tidy_end_of_the_response_is_a_cut(
+    page: Page, reader: str, restate: RestateServer, service: Service
+) -> None:
     """Proxies make a whole response of a broken one: only `end` ends a topic."""
     topic = topic_name("follow")
-    async with Origin(PAGE, tidy=True).serving(service) as origin:
+    async with Origin(reader, files=FILES, tidy=True).serving(service) as origin:
         await publish(restate, topic, 0)
         await show(page, origin, topic)
         await messages(page, 1)
@@ -153,10 +168,12 @@ async def test_a_tidy_end_of_the_response_is_a_cut(page: Page, restate: RestateS
         assert [] == await page.evaluate("log.events")
 
 
-async def test_from_latest_on_nothing_is_lost_to_a_cut(page: Page, restate: RestateServer, service: Service) -> None:
+async def test_from_latest_on_nothing_is_lost_to_a_cut(
+    page: Page, reader: str, restate: RestateServer, service: Service
+) -> None:
     """Not even before the first message: the page is told of the connection once it could go on there."""
     topic = topic_name("follow")
-    async with Origin(PAGE).serving(service) as origin:
+    async with Origin(reader, files=FILES).serving(service) as origin:
         await publish(restate, topic, "before")
         await show(page, origin, topic, url=f"/pubsub/{topic}?offset=latest")
         await page.wait_for_function("log.live.length === 1", timeout=PATIENCE * 1000)
@@ -168,12 +185,12 @@ async def test_from_latest_on_nothing_is_lost_to_a_cut(page: Page, restate: Rest
 
 
 @pytest.mark.parametrize("origins", ["*", "http://127.0.0.1:*"])
-async def test_any_site_may_read_without_cookies(page: Page, restate: RestateServer, origins: str) -> None:
+async def test_any_site_may_read_without_cookies(page: Page, reader: str, restate: RestateServer, origins: str) -> None:
     """`PUBSUB_CORS_ORIGINS=*` and patterns allow no credentials, so none are sent unless the page wants it."""
     topic = topic_name("follow")
     service = await Service(restate, PUBSUB_CORS_ORIGINS=origins).start()
     try:
-        async with Origin(PAGE).serving(service) as origin:
+        async with Origin(reader, files=FILES).serving(service) as origin:
             await publish(restate, topic, "hello")
             await show(page, origin, topic, url=service.topic_url(topic))
             assert [[0, "hello"]] == await messages(page, 1)
@@ -182,10 +199,10 @@ async def test_any_site_may_read_without_cookies(page: Page, restate: RestateSer
         await service.stop()
 
 
-async def test_a_site_that_is_named_may_send_cookies(page: Page, restate: RestateServer) -> None:
+async def test_a_site_that_is_named_may_send_cookies(page: Page, reader: str, restate: RestateServer) -> None:
     """`credentials: "include"` sends them to another origin."""
     topic = topic_name("follow")
-    origin = Origin(PAGE)
+    origin = Origin(reader, files=FILES)
     service = await Service(restate, PUBSUB_CORS_ORIGINS=origin.url, PUBSUB_JWT_KEY=SECRET).start()
     try:
         async with origin.serving(service):
@@ -199,11 +216,11 @@ async def test_a_site_that_is_named_may_send_cookies(page: Page, restate: Restat
 
 
 async def test_a_mistake_of_the_page_is_reported_and_costs_nothing(
-    page: Page, restate: RestateServer, service: Service
+    page: Page, reader: str, restate: RestateServer, service: Service
 ) -> None:
     """As with `EventSource`, whose listeners may throw; and events may have the names of the page's own functions."""
     topic = topic_name("follow")
-    async with Origin(PAGE).serving(service) as origin:
+    async with Origin(reader, files=FILES).serving(service) as origin:
         entries = [{"data": "throw"}, {"data": 1, "event": "connection"}, {"data": "next"}]
         await call(restate, topic, "append", {"messages": entries})
         await show(page, origin, topic)

@@ -32,6 +32,7 @@ def test_it_has_what_users_install(made: Path) -> None:
         f"restate_pubsub-{of}-py3-none-any.whl",
         f"restate_pubsub-{of}.tar.gz",
         f"restate-pubsub-{of}.tgz",
+        f"restate-pubsub-npm-{of}.tgz",
         "NOTES.md",
         "SHA256SUMS",
     }
@@ -52,9 +53,11 @@ def test_the_same_commit_gives_the_same_bytes(made: Path, tmp_path: Path, monkey
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns(".venv", "node_modules", ".git", "dist", ".*_cache", "__pycache__", ".restate")
     shutil.copytree(release.ROOT, copy, ignore=ignore, copy_function=shutil.copyfile)
+    installed = "clients/javascript/node_modules"
     for path in copy.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
         os.utime(path, (NOW, NOW))
+    (copy / installed).symlink_to(release.ROOT / installed)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(release.committed()))
     monkeypatch.setattr(release, "ROOT", copy)
     monkeypatch.setattr(release, "CHART", copy / "helm" / "restate-pubsub")
@@ -63,10 +66,14 @@ def test_the_same_commit_gives_the_same_bytes(made: Path, tmp_path: Path, monkey
 
 
 def test_the_packages_have_the_library_and_nothing_of_the_tests(made: Path) -> None:
-    """The console's page, the mark of types, and the licence are in."""
+    """The console's page, the module for pages, the mark of types, and the licence are in."""
     (wheel,) = made.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    wanted = {"restate_pubsub/py.typed", "restate_pubsub/web/console/static/console.html"}
+    wanted = {
+        "restate_pubsub/py.typed",
+        "restate_pubsub/web/console/static/console.html",
+        "restate_pubsub/web/page_client/restate-pubsub.js",
+    }
     assert wanted <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"restate_pubsub"}

@@ -13,7 +13,8 @@ from restate_pubsub.telemetry.metrics import reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-ALL_PAGES = sorted([*PAGES, *ROOT.glob("config/*.md"), *ROOT.glob("helm/*/*.md"), *ROOT.glob("examples/*/*.md")])
+FOLDERS = ("config/*.md", "helm/*/*.md", "examples/*/*.md", "clients/*/*.md")
+ALL_PAGES = sorted([*PAGES, *(page for folder in FOLDERS for page in ROOT.glob(folder))])
 
 
 def test_every_metric_is_documented() -> None:

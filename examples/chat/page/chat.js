@@ -1,7 +1,7 @@
 // The page: it sends prompts, and shows what the topic says. All it knows comes from the topic, so a reload, a second
 // tab and a reconnect all show the same.
 
-import { follow } from "./follow.js";
+import { follow } from "/client/restate-pubsub.js"; // the service serves it
 import { show } from "./text.js";
 
 const $ = (id) => document.getElementById(id);

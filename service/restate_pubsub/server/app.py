@@ -49,6 +49,7 @@ from restate_pubsub.web.middleware.identity import IdentityWatch
 from restate_pubsub.web.middleware.invocations import AfterInvocations, InvocationsFirst
 from restate_pubsub.web.middleware.public_port import PublicPort, left_open, public_ports
 from restate_pubsub.web.middleware.unread_body import DrainUnreadBody
+from restate_pubsub.web.page_client import routes as page_client
 from restate_pubsub.web.probes import Probes
 from restate_pubsub.web.publishing import Publishing
 from restate_pubsub.web.round_trip import CODES, RoundTrip
@@ -198,6 +199,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         routes=[
             *Probes(health, metrics.registry).routes(),
             *console,
+            *page_client.routes(),
             Mount(settings.restate_path, AfterInvocations(endpoint)),
             Route(topic, streams.endpoint, methods=["GET"]),
             Route(topic, publishing.endpoint, methods=["POST", "PUT", "DELETE"]),

@@ -518,7 +518,7 @@ class Settings(BaseModel):
     def _paths_fit(self) -> Settings:
         mounts = {"PUBSUB_RESTATE_PATH": self.restate_path, "PUBSUB_SSE_PATH": self.sse_path}
         for variable, path in mounts.items():
-            for other in (*(set(mounts.values()) - {path}), "/metrics", "/health", "/console"):
+            for other in (*(set(mounts.values()) - {path}), "/metrics", "/health", "/console", "/client"):
                 if path == other or path.startswith(other + "/") or other.startswith(path + "/"):
                     msg = f"{variable}={path}: overlaps {other}; give each its own path"
                     raise ValueError(msg)

@@ -69,6 +69,7 @@ def test_a_value_is_read_with_its_unit(variable: str, value: str, attribute: str
         ({"PUBSUB_SSE_PATH": "/restate/x"}, "overlaps /restate"),
         ({"PUBSUB_SSE_PATH": "/health"}, "overlaps /health"),
         ({"PUBSUB_SSE_PATH": "/console"}, "overlaps /console"),
+        ({"PUBSUB_SSE_PATH": "/client"}, "overlaps /client"),
         ({"PUBSUB_LOG_LEVEL": "loud"}, "use debug, info, warning or error"),
         ({"PUBSUB_PUBLISH_ENABLED": "perhaps"}, "use true or false"),
         ({"PUBSUB_BATCH_MAX_MESSAGES": "many"}, "use a whole number"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from restate_pubsub.web.errors import not_found
+from restate_pubsub.web.page_client.routes import PATH as PAGE_CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -23,7 +24,7 @@ HEALTH = ("/health/live", "/health/ready")
 
 
 class PublicPort:
-    """ASGI middleware: at the public ports only the streams and the health of the process exist.
+    """ASGI middleware: at the public ports only the streams, the pages' module and the health of the process exist.
 
     At the metrics' port only the metrics and the health do: whoever scrapes is not who may invoke the object.
     """
@@ -50,7 +51,9 @@ class PublicPort:
         if scope["type"] == "http":
             port, path = (scope.get("server") or (None, None))[1], scope["path"]
             public = port in self._ports
-            exists = path in HEALTH or (path.startswith(self._streams) if public else path == "/metrics")
+            exists = path in HEALTH or (
+                path == PAGE_CLIENT or path.startswith(self._streams) if public else path == "/metrics"
+            )
             if (public or (port is not None and port == self._metrics_port)) and not exists:
                 raise not_found(path)
             if public:

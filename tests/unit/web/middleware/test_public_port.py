@@ -53,6 +53,7 @@ def test_the_first_port_is_public_if_there_is_another(ports: list[int], expected
         ("/restate/discover", 404),
         ("/restate/invoke/pubsub/publish", 404),
         ("/console", 404),
+        ("/client/restate-pubsub.js", 404),
         ("/", 404),
     ],
 )
@@ -75,6 +76,8 @@ async def test_without_a_metrics_port_none_is_one() -> None:
     [
         ("/pubsub/t", 200),
         ("/pubsub/t/u", 200),
+        ("/client/restate-pubsub.js", 200),
+        ("/client/", 404),
         ("/health/live", 200),
         ("/health/ready", 200),
         ("/pubsub", 404),

@@ -1,0 +1,215 @@
+/** Follow a topic: one stream after the other, so that together they have each message once. */
+
+import { createParser } from "eventsource-parser";
+import { authorized, lifetime, type Access } from "./access.js";
+import { pause, waitFor } from "./backoff.js";
+import { isFinal, problemOf, type Problem } from "./problem.js";
+
+/** The messages at the wanted place are gone; the stream goes on at `head`. */
+export interface Place {
+  requested: number;
+  head: number;
+  tail: number;
+}
+
+/** A token stream was begun again: drop what it wrote from `offset` on. */
+export interface Restart {
+  id: string;
+  offset: number;
+}
+
+/**
+ * What to do with what a stream says. The function of a message's event name gets it; `message` gets those without one.
+ * What a function throws is reported as the page's own mistake, and the stream goes on.
+ */
+export interface Handlers {
+  message?: (data: any, offset: number) => void;
+  /** The topic is closed, and this was all. Nothing follows. */
+  end?: (data: { nextOffset: number }, offset: number) => void;
+  reset?: (data: Place, offset: number) => void;
+  restart?: (data: Restart, offset: number) => void;
+  /** Every message and every event of the stream's own, before the function of its name. */
+  "*"?: (name: string, data: any, offset: number) => void;
+  /** There is a stream, or there is none any more, and it is tried again. */
+  connection?: (live: boolean) => void;
+  /** The service refuses for good: return true to try again all the same, after a pause. */
+  refused?: (problem: Problem) => boolean | void | Promise<boolean | void>;
+  [event: string]: ((...said: any[]) => any) | undefined;
+}
+
+export interface FollowOptions extends Access {
+  /** Where to go on: the offset after the last message that the page has. It wins over the URL's `offset`. */
+  lastEventId?: string | number | undefined;
+  /** Milliseconds without a byte after which a connection counts as broken. Without it, two heartbeats. */
+  silence?: number | undefined;
+  /** Stops, as the returned function does. */
+  signal?: AbortSignal | undefined;
+  /** What to ask with instead of the global `fetch`. */
+  fetch?: typeof fetch | undefined;
+}
+
+/** Stops following; nothing is called after that. */
+export type Stop = () => void;
+
+const SILENCE = 40_000; // until the first heartbeat has said how far apart they are
+const RETRY = 3000; // until the service has said
+const LONGEST_TIMER = 2 ** 31 - 1;
+const OWN = new Set(["connection", "refused", "*"]); // handlers that are for no event
+
+/**
+ * Follow a topic from the URL's `offset` on, from its beginning without one.
+ *
+ * It comes back after whatever breaks or refuses a stream for a while, where it was, at times that spread. A response
+ * that ends without `end` was cut, however tidily: some proxies make a whole response of a broken one. A connection that
+ * is silent for two heartbeats is left. Where `token` is a function, it is asked again before the token ends.
+ */
+export function follow(url: string | URL, on: Handlers, options: FollowOptions = {}): Stop {
+  const { silence, signal, fetch: ask = globalThis.fetch, ...access } = options;
+  const stopping = new AbortController();
+  let lastEventId = String(options.lastEventId ?? "");
+  let retry = RETRY;
+  let failures = 0;
+  let live = false;
+  let retryAfter: string | null = null;
+  let unauthorized: Problem | undefined;
+  let known: string | undefined; // the token of the stream before
+  let renewed: Promise<[Headers, string | undefined]> | undefined;
+
+  const stop = () => stopping.abort();
+  const tell = (name: string, ...said: unknown[]) => {
+    if (stopping.signal.aborted) return;
+    try {
+      on[name]?.(...said);
+    } catch (error) {
+      report(error);
+    }
+  };
+  const event = (name: string, data: unknown) => {
+    const offset = Number(lastEventId) - 1;
+    tell("*", name, data, offset);
+    if (!OWN.has(name)) tell(name, data, offset);
+    if (name === "end") stop();
+  };
+
+  /** Read one stream; return or throw when it is over. */
+  async function read(): Promise<void> {
+    const at = new URL(url, globalThis.location?.href);
+    if (lastEventId) at.searchParams.set("lastEventId", lastEventId);
+    at.searchParams.set("heartbeat", "event");
+    const request = renewed ?? authorized(access, unauthorized);
+    renewed = undefined;
+    const [headers, token] = await request;
+
+    const connection = new AbortController();
+    const leave = () => connection.abort();
+    stopping.signal.addEventListener("abort", leave);
+    let longest = silence ?? SILENCE;
+    let silent: ReturnType<typeof setTimeout> | undefined;
+    let ending: ReturnType<typeof setTimeout> | undefined;
+    const alive = () => {
+      clearTimeout(silent);
+      silent = setTimeout(leave, longest);
+    };
+    try {
+      alive();
+      if (stopping.signal.aborted) return;
+      const { credentials } = access;
+      const answer = await ask(at, { headers, signal: connection.signal, ...(credentials && { credentials }) });
+      if (answer.status === 204) return event("end", { nextOffset: Number(lastEventId) }); // read to its end before
+      retryAfter = answer.headers.get("retry-after");
+      if (!answer.headers.get("content-type")?.startsWith("text/event-stream") || !answer.body) {
+        await refusal(answer, () => clearTimeout(silent));
+        return;
+      }
+      failures = 0;
+      unauthorized = undefined;
+      ending = renewBeforeItEnds(token, leave);
+
+      // A stream from `latest` or the last few can be gone on with once it has said where that is.
+      const placed = () => Boolean(lastEventId) || !/^(latest|-)/.test(at.searchParams.get("offset") ?? "");
+      const parser = createParser({
+        onRetry: (milliseconds) => (retry = milliseconds),
+        onEvent: ({ id, event: name = "message", data }) => {
+          if (stopping.signal.aborted) return;
+          if (id !== undefined) lastEventId = id;
+          if (name !== "heartbeat") return event(name, JSON.parse(data));
+          const { seconds } = JSON.parse(data) as { seconds: number };
+          longest = silence ?? seconds * 2000;
+          alive();
+        },
+      });
+      const reader = answer.body.getReader();
+      const decoder = new TextDecoder();
+      for (;;) {
+        if (placed() && !live) tell("connection", (live = true));
+        const { done, value } = await reader.read();
+        if (done || stopping.signal.aborted) return;
+        alive();
+        parser.feed(decoder.decode(value, { stream: true }));
+      }
+    } finally {
+      clearTimeout(silent);
+      clearTimeout(ending);
+      stopping.signal.removeEventListener("abort", leave);
+      leave(); // what is still open of it
+    }
+  }
+
+  /** Take an answer that is no stream: stop, unless it is worth asking again. */
+  async function refusal(answer: Response, wait: () => void): Promise<void> {
+    if (!isFinal(answer)) return;
+    const problem = await problemOf(answer);
+    wait();
+    if (answer.status === 401 && typeof access.token === "function" && !unauthorized) {
+      unauthorized = problem;
+      failures = 0; // at once, with a new token
+      renewed = authorized(access, problem);
+      renewed.catch(() => {});
+      return;
+    }
+    if (stopping.signal.aborted) return;
+    if (!(await on.refused?.(problem))) stop();
+  }
+
+  /** Get the next token while the stream still runs, and go over to it. */
+  function renewBeforeItEnds(token: string | undefined, goOver: () => void) {
+    const left = lifetime(token);
+    const isNew = token !== known;
+    known = token;
+    // One that comes a second time is no newer: it ends when it ends, and is asked for again then.
+    if (typeof access.token !== "function" || !isNew || !left || left <= 0 || left > LONGEST_TIMER) return undefined;
+    return setTimeout(() => {
+      const next = authorized(access);
+      next.then(
+        ([, renewing]) => {
+          if (renewing === token) return;
+          renewed = next;
+          goOver();
+        },
+        () => {}, // the stream goes on as long as its token does
+      );
+    }, (left * 2) / 3);
+  }
+
+  async function keepReading(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      failures += 1; // until there is a stream
+      retryAfter = null;
+      await read().catch(() => {}); // not reached, broken or silent
+      if (stopping.signal.aborted) return;
+      if (renewed) continue;
+      tell("connection", (live = false));
+      await pause(failures ? waitFor(failures, retryAfter) : retry, stopping.signal).catch(() => {});
+    }
+  }
+
+  if (signal?.aborted) stop();
+  signal?.addEventListener("abort", stop, { once: true, signal: stopping.signal });
+  void keepReading();
+  return stop;
+}
+
+function report(error: unknown): void {
+  if (typeof reportError === "function") reportError(error);
+  else console.error(error);
+}

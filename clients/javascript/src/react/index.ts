@@ -1,0 +1,6 @@
+/** Topics in React. */
+
+export { useTopic } from "./use-topic.js";
+export type { Topic, UseTopicOptions } from "./use-topic.js";
+export type { ConnectionState, TopicState } from "./topic-store.js";
+export type { Message, WrittenBy } from "./messages.js";

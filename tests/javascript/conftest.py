@@ -1,0 +1,73 @@
+"""The npm package as it is released, installed beside the packages that pages use, and pages bundled with them."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+import release
+from restate_pubsub.commands.local_restate import RestateServer
+from support.chromium import browser, page
+from support.harness import Service, running_restate, topic_name
+from support.node import NODE
+
+__all__ = ["browser", "page"]
+
+FOLDER = Path(__file__).parent
+INSTALLED = release.ROOT / "clients" / "javascript" / "node_modules"
+
+Bundle = Callable[[str], Path]
+"""Bundles a page of `pages/`, and returns a folder with its `page.js`."""
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a `node_modules` with the released package."""
+    folder = tmp_path_factory.mktemp("page")
+    release.npm_package(folder)
+    modules = folder / "node_modules"
+    modules.mkdir()
+    for package in INSTALLED.iterdir():
+        (modules / package.name).symlink_to(package)
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    (folder / "package").rename(modules / "restate-pubsub")
+    return modules
+
+
+@pytest.fixture(scope="session")
+def bundle(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return what bundles a page."""
+
+    def made(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("bundle")
+        subprocess.run([NODE, FOLDER / "bundle.mjs", modules, FOLDER / "pages" / name, folder / "page.js"], check=True)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
+    """Return a running Restate server."""
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def service(restate: RestateServer) -> AsyncIterator[Service]:
+    """Return a service to which readers come back quickly."""
+    service = await Service(restate, PUBSUB_HEARTBEAT="500ms", PUBSUB_RETRY="100ms").start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return a fresh topic."""
+    return topic_name("javascript")
