@@ -20,10 +20,10 @@ export class Refused extends Error {
   }
 }
 
-/** Read the problem that an answer carries. */
+/** Read the problem that an answer carries, as far as it does: a gateway's may be any JSON, or none. */
 export async function problemOf(answer: Response): Promise<Problem> {
-  const said: unknown = isProblem(answer) ? await answer.json().catch(() => null) : null;
-  return { ...(said as object | null), status: answer.status };
+  const said: unknown = await answer.json().catch(() => null);
+  return { ...(typeof said === "object" && said), status: answer.status };
 }
 
 /**
