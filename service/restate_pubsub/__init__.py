@@ -11,22 +11,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restate_pubsub.client.asking import NotAnswered, ask
     from restate_pubsub.client.publisher import create_pubsub_publisher
     from restate_pubsub.client.pubsub_client import Appended, PubsubClient, Received, RetryPolicy, create_pubsub_client
     from restate_pubsub.client.token_stream import TokenStream
     from restate_pubsub.errors import (
+        AlreadyAnswered,
         CallAborted,
         CallFailed,
         InvalidMessage,
         InvalidRequest,
         InvalidTopic,
         KeyReused,
+        NoSuchQuestion,
         OffsetGone,
         PubsubError,
         PullTimeout,
         StreamFailed,
         StreamReplaced,
         TooLarge,
+        TooManyQuestions,
         TopicClosed,
         Unavailable,
         WrongAddress,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from restate_pubsub.topic.virtual_object import create_pubsub_object
 
 __all__ = [
+    "AlreadyAnswered",
     "Appended",
     "CallAborted",
     "CallFailed",
@@ -44,6 +49,8 @@ __all__ = [
     "InvalidTopic",
     "KeyReused",
     "Limits",
+    "NoSuchQuestion",
+    "NotAnswered",
     "OffsetGone",
     "PubsubClient",
     "PubsubError",
@@ -55,15 +62,19 @@ __all__ = [
     "StreamReplaced",
     "TokenStream",
     "TooLarge",
+    "TooManyQuestions",
     "TopicClosed",
     "Unavailable",
     "WrongAddress",
+    "ask",
     "create_pubsub_client",
     "create_pubsub_object",
     "create_pubsub_publisher",
 ]
 
 _MODULES = {
+    "NotAnswered": "client.asking",
+    "ask": "client.asking",
     "create_pubsub_publisher": "client.publisher",
     "Appended": "client.pubsub_client",
     "PubsubClient": "client.pubsub_client",

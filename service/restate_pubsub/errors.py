@@ -14,6 +14,9 @@ PubsubError
 ├── TopicClosed             409  a write to a closed topic
 ├── StreamReplaced          409  a batch of an attempt that a later one has replaced
 ├── KeyReused               422  an idempotency key that came with another body before
+├── AlreadyAnswered         409  somebody else answered the question first
+├── NoSuchQuestion          404  nobody asks this here, or the answer was long ago
+├── TooManyQuestions        429  as many questions of a topic are open as it may have
 ├── StreamFailed                 a token stream ended early; says how far it got
 ├── OffsetGone              410  the messages asked for were truncated
 ├── PullTimeout             408  nothing arrived while a pull waited
@@ -237,6 +240,49 @@ class KeyReused(PubsubError):
             f"The key {key!r} was used before for a request of {count} messages: "
             "a key belongs to one request; take a new one"
         )
+
+
+class AlreadyAnswered(PubsubError):
+    """The question was answered before."""
+
+    status = 409
+    code = "already-answered"
+    facts = ("offset",)
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        """`offset` is where the answer is, None where that is not known."""
+        self.offset = offset
+        super().__init__(message)
+
+    @classmethod
+    def at(cls, question: str, offset: int, *, withdrawn: bool) -> AlreadyAnswered:
+        """Say where the answer is, or that nobody waits for one any more."""
+        how = "was withdrawn" if withdrawn else "is answered"
+        return cls(f"The question {question!r} {how} (offset {offset}): the first answer counts", offset)
+
+
+class NoSuchQuestion(PubsubError):
+    """There is no such question."""
+
+    status = 404
+    code = "no-such-question"
+
+    @classmethod
+    def called(cls, question: str) -> NoSuchQuestion:
+        """Name the question."""
+        return cls(f"No question {question[:80]!r} was asked in this topic: answer one by the id in its event")
+
+
+class TooManyQuestions(PubsubError):
+    """Too many questions of the topic are open."""
+
+    status = 429
+    code = "too-many-questions"
+
+    @classmethod
+    def open_are(cls, count: int) -> TooManyQuestions:
+        """Say how many."""
+        return cls(f"{count} questions of this topic are open, which is the most allowed: answer or withdraw some")
 
 
 class StreamFailed(PubsubError):

@@ -218,6 +218,25 @@ class PubsubClient:
         found = answers.shaped(answer, answers.Appended, self._ingress.target(topic, "append"))
         return Appended(found.offset, found.next_offset)
 
+    async def answer(self, topic: str, question: str, data: Any, *, idempotency_key: str | None = None) -> int:
+        """Answer a question by the id in its event, and return the offset of the answer; the first one counts.
+
+        Raises:
+            AlreadyAnswered: somebody was first; `error.offset` is where that answer is.
+            NoSuchQuestion: it was not asked in this topic.
+            TopicClosed, TooLarge, InvalidRequest: the object refused.
+
+        """
+        return await self.answer_encoded(topic, question, dump(data), idempotency_key=idempotency_key)
+
+    async def answer_encoded(
+        self, topic: str, question: str, data: bytes, *, idempotency_key: str | None = None
+    ) -> int:
+        """Answer a question with data that is JSON text already."""
+        body = b'{"id":%b,"data":%b}' % (msgspec.json.encode(question), data)
+        answer = await self._write(topic, "answer", body, idempotency_key)
+        return answers.shaped(answer, answers.Published, self._ingress.target(topic, "answer")).offset
+
     async def truncate(self, topic: str, count: int, *, idempotency_key: str | None = None) -> None:
         """Drop `count` messages from the head; more than there are drops all."""
         await self._write(topic, "truncate", dump(count), idempotency_key)

@@ -14,12 +14,14 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 
 from restate_pubsub.errors import (
+    AlreadyAnswered,
     CallAborted,
     CallFailed,
     InvalidMessage,
     InvalidRequest,
     InvalidTopic,
     KeyReused,
+    NoSuchQuestion,
     OffsetGone,
     PubsubError,
     PullTimeout,
@@ -190,7 +192,17 @@ def _from_ingress(status: int, message: str, target: Target) -> PubsubError:
     return _from_handler(status, _Failure(message), target)
 
 
-_BY_CODE: dict[str, type[InvalidRequest | TooLarge | TopicClosed | StreamReplaced | KeyReused | PullTimeout]] = {
+_Coded = (
+    InvalidRequest
+    | TooLarge
+    | TopicClosed
+    | StreamReplaced
+    | KeyReused
+    | PullTimeout
+    | AlreadyAnswered
+    | NoSuchQuestion
+)
+_BY_CODE: dict[str, type[_Coded]] = {
     known.code: known
     for known in (
         InvalidRequest,
@@ -201,6 +213,8 @@ _BY_CODE: dict[str, type[InvalidRequest | TooLarge | TopicClosed | StreamReplace
         StreamReplaced,
         KeyReused,
         PullTimeout,
+        AlreadyAnswered,
+        NoSuchQuestion,
     )
 }
 _BY_STATUS: dict[int, type[PubsubError]] = {

@@ -237,6 +237,37 @@ def decode_subscribe(raw: bytes) -> Subscription:
     return request
 
 
+class QuestionRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The input of `ask` and `answer`."""
+
+    id: str
+    data: msgspec.Raw
+
+
+class WithdrawRequest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The input of `withdraw`; `finish`: only make good what a killed call has left of an answer."""
+
+    id: str
+    finish: bool = False
+
+
+def decode_question(raw: bytes, what: str) -> tuple[str, bytes]:
+    """Decode the input of `ask` or `answer`: the question's id, and the data as JSON text.
+
+    Raises:
+        InvalidRequest, InvalidMessage: not the shape of the contract, or data that `compact` refuses.
+
+    """
+    mask = Mask(raw)
+    request = decode(mask.masked, QuestionRequest, what)
+    return request.id, compact(mask.restore(bytes(request.data)))
+
+
+def decode_withdraw(raw: bytes) -> WithdrawRequest:
+    """Decode the input of `withdraw`."""
+    return decode(raw, WithdrawRequest, "withdraw")
+
+
 class UnsealRequest(msgspec.Struct):
     """The input of `unseal`."""
 

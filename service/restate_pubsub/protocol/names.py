@@ -30,7 +30,11 @@ RESTART_EVENT = "restart"
 
 HEARTBEAT_EVENT = "heartbeat"
 
-RESERVED_EVENTS = frozenset({"reset", "end", RESTART_EVENT, HEARTBEAT_EVENT, "error", "open"})
+STOP_EVENT, QUESTION_EVENT, ANSWER_EVENT = "stop", "question", "answer"
+
+RESERVED_EVENTS = frozenset(
+    {"reset", "end", RESTART_EVENT, HEARTBEAT_EVENT, STOP_EVENT, QUESTION_EVENT, ANSWER_EVENT, "error", "open"}
+)
 """Names that streams use themselves, and the two that `EventSource` fires on its own account."""
 
 

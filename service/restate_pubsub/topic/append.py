@@ -46,6 +46,8 @@ class Request:
     messages: Sequence[Message]
     close: bool = False
     stream: StreamRef | None = None
+    facts: Sequence[tuple[str, bytes]] = ()
+    """State keys that are set just before the metadata: whoever finds them looks whether the messages are there."""
 
 
 class Appended(NamedTuple):
@@ -102,7 +104,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     if sweep.more:
         grown = swept_soon(ctx, grown)
     grown = timed(ctx, grown)
-    save(ctx, grown)
+    _save(ctx, grown, request)
     if ref is not None:
         remembered.remembered(ctx, grown)
     # 7. The news, to everybody who waits.
@@ -118,6 +120,12 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
         ctx.clear(state.UNFINISHED_KEY)
     options.on_write(request.handler, len(messages))
     return _where(request, admitted, Appended(first + admitted.announced, tail))
+
+
+def _save(ctx: ExclusiveContext, topic: Topic, request: Request) -> None:
+    for key, value in request.facts:
+        ctx.set(key, value)
+    save(ctx, topic)
 
 
 def _where(request: Request, admitted: Admitted, written: Appended) -> Appended:

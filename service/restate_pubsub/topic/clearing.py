@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from restate_pubsub.topic import remembered, state, waiters
+from restate_pubsub.topic import asking, remembered, state, waiters
 from restate_pubsub.topic.context import ExclusiveContext
 from restate_pubsub.topic.log import Bounds, retained
 from restate_pubsub.topic.policy import Retention
@@ -51,6 +51,7 @@ async def cut(
         going = {state.page_key(page) for page in sweep.pages} | {state.message_key(at) for at in sweep.keys}
         left = [key for key in stray_keys(keys, sweep.bounds) if key not in going]
         left += await remembered.strays(ctx, topic, keys)
+        left += await asking.strays(ctx, topic)
     news = sweep.bounds.head != topic.bounds.head
     topic = replace(topic, bounds=sweep.bounds)
     if sweep.more or len(left) > CLEARED_PER_CALL:
@@ -82,6 +83,7 @@ async def delete(ctx: ExclusiveContext, options: TopicOptions, loaded: Loaded) -
     others = [key for key in keys if key not in in_log and key not in kept]
     if not log and not others and topic.empty:
         return
+    await asking.reject_all(ctx, topic)
     topic = topic.deleted()
     topic = swept_soon(ctx, topic) if len(log) > CLEARED_PER_CALL else swept_later(ctx, topic)
     ctx.set(state.UNFINISHED_KEY, b"true")

@@ -16,7 +16,7 @@ from restate_pubsub.protocol.calls import Subscription
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.protocol.names import check_topic
-from restate_pubsub.topic import remembered, state, waiters
+from restate_pubsub.topic import asking, remembered, state, waiters
 from restate_pubsub.topic.append import Request, append
 from restate_pubsub.topic.clearing import cut, delete
 from restate_pubsub.topic.context import ExclusiveContext, SharedContext
@@ -102,7 +102,7 @@ class Handlers:
         moved = check.tail != topic.bounds.tail
         if idle is None or topic.empty:
             save(ctx, replace(topic, timer=0))
-        elif not moved and check.quiet + 1 >= QUIET_CHECKS:
+        elif not moved and check.quiet + 1 >= QUIET_CHECKS and not await asking.any_open(ctx, topic):
             await delete(ctx, self.options, loaded)
         else:
             check_later(ctx, IdleCheck(check.timer, topic.bounds.tail, 0 if moved else check.quiet + 1), idle)
@@ -140,6 +140,23 @@ class Handlers:
             ctx.clear(key)
         if mark:
             ctx.clear(state.UNFINISHED_KEY)
+
+    async def ask(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
+        """Append a question; whoever answers it resolves its awakeable."""
+        return msgspec.json.encode({"offset": await asking.ask(ctx, self.options, *calls.decode_question(raw, "ask"))})
+
+    async def answer(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
+        """Append an answer and resolve the question's awakeable with it; the first one counts."""
+        question, data = calls.decode_question(raw, "answer")
+        return msgspec.json.encode({"offset": await asking.answer(ctx, self.options, question, data)})
+
+    async def withdraw(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
+        """Say that nobody waits for an answer any more."""
+        asked = calls.decode_withdraw(raw)
+        if asked.finish:
+            await asking.finish(ctx, self.options, asked.id)
+            return msgspec.json.encode({"withdrawn": False})
+        return msgspec.json.encode({"withdrawn": await asking.withdraw(ctx, self.options, asked.id)})
 
     async def unseal(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
         """Turn pages back into keys, a part at a time, so that the TypeScript object can go on with the topic."""

@@ -59,6 +59,11 @@ SUBSCRIBE: Schema = _object(
     subscriber={"type": "string"},
     cancel={"type": "boolean"},
 )
+QUESTION: Schema = _object(
+    ["id", "data"], id={"type": "string", "description": "The awakeable that the answer resolves"}, data=ANY
+)
+WITHDRAW: Schema = _object(["id"], id={"type": "string"}, finish={"type": "boolean"})
+WITHDRAWN: Schema = _object(["withdrawn"], withdrawn={"type": "boolean", "description": "Nobody had answered"})
 UNSEAL: Schema = _object([], page={"type": "integer", "minimum": 0, "description": "The page to begin at"})
 UNSEALED: Schema = _object(["pages"], pages={"type": "integer"}, next={"type": ["integer", "null"]})
 PONG: Schema = _object(["replica", "object"], replica={"type": "string"}, object={"type": "string"})

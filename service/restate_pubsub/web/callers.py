@@ -30,6 +30,11 @@ class Callers:
         self._guard = guard
         self._hinted = False
 
+    @property
+    def guarded(self) -> bool:
+        """Whether callers need a token."""
+        return self._guard is not None
+
     async def permitted(self, request: Request, action: Action) -> tuple[str, float | None]:
         """Return the topic and when the permission ends (seconds since the epoch; None: never).
 

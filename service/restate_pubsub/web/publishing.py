@@ -35,6 +35,7 @@ from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.protocol.names import CLIENT_HEADER
 from restate_pubsub.web.callers import Callers
+from restate_pubsub.web.control import control
 from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import flag_of, linger_of
@@ -102,21 +103,26 @@ class Publishing:
     async def endpoint(self, request: Request) -> Response:
         """`POST {path}/{topic}`: publish (`PUT`, which `curl -T` sends, too); `DELETE`: delete the topic.
 
+        With `?do=…` it is what `control` permits. A token that says so needs no PUBSUB_PUBLISH_ENABLED.
+
         Raises:
             PubsubError: refused.
 
         """
-        topic, expires = await self._callers.permitted(request, "publish")
-        if not self._enabled:
+        asked = request.query_params.get("do")
+        topic, expires = await self._callers.permitted(request, "publish" if asked is None else "control")
+        if not self._enabled and (asked is None or not self._callers.guarded):
             msg = "Publishing here is switched off: set PUBSUB_PUBLISH_ENABLED=true, or publish through Restate"
             raise NotEnabled(msg)
         with self._admission.publish(self._callers.client(request)) as meter:
-            if request.method == "DELETE":
+            if request.method == "DELETE" and asked is None:
                 return await self.delete(topic)
             try:
                 upload = Upload(
                     meter, max_bytes=self._max_bytes, max_age=self._max_age, expires=expires, ending=self._ending
                 )
+                if asked is not None:
+                    return await control(self._client, asked, request, topic, await self._body(request, upload))
                 return await self.publish(request, topic, upload)
             except (PartlyPublished, StreamFailed) as error:
                 raise WithMembers(error, nextOffset=error.next_offset, count=error.acknowledged) from error
@@ -151,7 +157,8 @@ class Publishing:
         await self._client.delete(topic)
         return Response(status_code=204)
 
-    async def _one(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
+    async def _body(self, request: Request, upload: Upload) -> bytes:
+        """Read a body that is one JSON value."""
         body = b""
         async with upload.in_time():
             async for chunk in request.stream():
@@ -161,7 +168,10 @@ class Publishing:
                     msg = f"The message has more than {self._limits.message_bytes} bytes, which is the most allowed"
                     raise TooLarge(msg)
         upload.meter.take(messages=1)
-        message = Message(compact(body, self._limits.message_bytes))
+        return compact(body, self._limits.message_bytes)
+
+    async def _one(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
+        message = Message(await self._body(request, upload))
         # The topic itself remembers the key, for as long as the message is in its log.
         stream = None if key is None else StreamRef(key, start=0, digest="", last=True)
         done = await self._client.append_encoded(topic, [message], close=close, stream=stream)

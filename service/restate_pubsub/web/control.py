@@ -1,0 +1,36 @@
+"""What a page may do besides reading: answer a question.
+
+`POST {path}/{topic}?do=answer&id=…` with the answer as JSON body.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from restate_pubsub.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from restate_pubsub.client.pubsub_client import PubsubClient
+
+
+async def control(client: PubsubClient, what: str, request: Request, topic: str, body: bytes) -> Response:
+    """Do what a page asks for.
+
+    Raises:
+        InvalidRequest: `do` is nothing that there is, or names no question.
+        PubsubError: the topic refused.
+
+    """
+    if request.method != "POST" or what != "answer":
+        msg = f"{request.method} with do={what[:40]!r}: use POST with do=answer"
+        raise InvalidRequest(msg)
+    question = request.query_params.get("id")
+    if not question:
+        msg = "do=answer needs the question's id: &id=…"
+        raise InvalidRequest(msg)
+    key = request.headers.get("idempotency-key")
+    offset = await client.answer_encoded(topic, question, body, idempotency_key=key)
+    return JSONResponse({"offset": offset})

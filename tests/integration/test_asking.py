@@ -1,0 +1,145 @@
+"""A handler asks, a person answers over HTTP, and everybody sees it: with a real Restate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from restate_pubsub import AlreadyAnswered, NoSuchQuestion, create_pubsub_client
+from restate_pubsub.access.mint import mint_token
+from restate_pubsub.commands.local_restate import RestateServer
+from support.asking import Asking
+from support.harness import Service, call, get, stream, topic_name
+
+SECRET = "a secret of thirty-two bytes or more, for tests"
+
+
+@pytest.fixture
+async def open_service(restate: RestateServer) -> AsyncIterator[Service]:
+    service = Service(restate, PUBSUB_PUBLISH_ENABLED="true")
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+async def asking(restate: RestateServer, tmp_path: Path) -> AsyncIterator[Asking]:
+    async with Asking(restate, tmp_path) as program:
+        yield program
+
+
+async def post(url: str, body: object, **headers: str) -> tuple[int, Any]:
+    async with aiohttp.ClientSession(headers=headers) as session, session.post(url, json=body) as response:
+        return response.status, await response.json()
+
+
+async def test_an_answer_comes_back(open_service: Service, asking: Asking) -> None:
+    """The question is an event, the first answer wins and is an event, and the handler goes on with it."""
+    topic = topic_name()
+    async with stream(open_service.topic_url(topic)) as reader:
+        answer = await asking.ask(topic, {"tool": "send_mail"})
+        question = await reader.next()
+        assert ("question", {"tool": "send_mail"}) == (question.event, question.data["question"])
+        url = f"{open_service.topic_url(topic)}?do=answer&id={question.data['id']}"
+        assert (200, {"offset": 1}) == await post(url, {"yes": True})
+        assert {"yes": True} == await answer
+        event = await reader.next()
+        assert ("answer", {"id": question.data["id"], "answer": {"yes": True}}) == (event.event, event.data)
+        status, problem = await post(url, {"yes": False})
+        assert (409, "already-answered") == (status, problem["code"])
+        assert "offset 1" in problem["detail"]
+
+
+async def test_it_survives_the_death_of_whoever_asks(open_service: Service, asking: Asking) -> None:
+    """Killed between question and answer, the handler is given the answer by its successor."""
+    topic = topic_name()
+    async with stream(open_service.topic_url(topic)) as reader:
+        answer = await asking.ask(topic, "may I?")
+        question = (await reader.next()).data["id"]
+        await asking.kill()
+        async with create_pubsub_client(open_service.env["RESTATE_INGRESS_URL"]) as client:
+            assert 1 == await client.answer(topic, question, "yes")
+            with pytest.raises(AlreadyAnswered) as late:
+                await client.answer(topic, question, "no")
+            assert 1 == late.value.offset
+        await asking.start()
+        assert "yes" == await answer
+
+
+async def test_nobody_answers(open_service: Service, asking: Asking) -> None:
+    """The question is withdrawn for all to see, and the handler is told."""
+    topic = topic_name()
+    async with stream(open_service.topic_url(topic)) as reader:
+        answer = await asking.ask(topic, "may I?", timeout=0.3)
+        question = (await reader.next()).data["id"]
+        assert {"id": question, "withdrawn": True} == (await reader.next()).data
+        assert "Nobody answered within 0.3 s" in str(await answer)
+
+
+async def test_a_cancelled_invocation_withdraws(open_service: Service, asking: Asking) -> None:
+    """Its question does not stay on the page."""
+    topic = topic_name()
+    async with stream(open_service.topic_url(topic)) as reader:
+        answer = await asking.ask(topic, "may I?")
+        question = (await reader.next()).data["id"]
+        await asking.cancel()
+        assert {"id": question, "withdrawn": True} == (await reader.next()).data
+        await answer
+
+
+async def test_only_what_was_asked(open_service: Service) -> None:
+    """Other ids, and requests that make no sense, are refused with what to do."""
+    url = open_service.topic_url(topic_name())
+    somebody = "sign_10000000000000000000000000000000000000A"
+    for query, status, code in (
+        (f"do=answer&id={somebody}", 404, "no-such-question"),
+        ("do=answer", 400, "invalid-request"),
+        ("do=dance&id=x", 400, "invalid-request"),
+    ):
+        found, problem = await post(f"{url}?{query}", 1)
+        assert (status, code) == (found, problem["code"])
+    async with aiohttp.ClientSession() as session, session.delete(f"{url}?do=answer&id={somebody}") as response:
+        assert 400 == response.status
+    async with create_pubsub_client(open_service.env["RESTATE_INGRESS_URL"]) as client:
+        with pytest.raises(NoSuchQuestion):
+            await client.answer(topic_name(), somebody, 1)
+
+
+@pytest.mark.usefixtures("open_service")
+async def test_an_id_that_is_no_awakeable_cannot_be_asked(restate: RestateServer) -> None:
+    """It would block the topic for ever."""
+    topic = topic_name()
+    status, answer = await call(restate, topic, "ask", {"id": "sign_1abc", "data": 1})
+    assert (400, "invalid-request") == (status, answer["metadata"]["code"])
+
+
+async def test_rights(restate: RestateServer, asking: Asking) -> None:
+    """`control` permits to answer, and nothing else does; it permits nothing else."""
+    service = Service(restate, PUBSUB_JWT_KEY=SECRET)
+    await service.start()
+    topic = topic_name()
+    try:
+        answer = await asking.ask(topic, "may I?")
+
+        async def asked() -> str:
+            async with create_pubsub_client(service.env["RESTATE_INGRESS_URL"]) as client:
+                async for message in client.pull(topic, 0):
+                    return str(message.data["id"])
+            raise AssertionError
+
+        url = f"{service.topic_url(topic)}?do=answer&id={await asyncio.wait_for(asked(), 20)}"
+        for permits in ({"subscribe": [topic]}, {"publish": [topic]}):
+            token = mint_token(SECRET, lasts=60, **permits)  # type: ignore[arg-type]
+            assert 403 == (await post(url, "no", authorization=f"Bearer {token}"))[0]
+        controls = {"authorization": f"Bearer {mint_token(SECRET, lasts=60, control=[topic])}"}
+        assert 403 == (await post(service.topic_url(topic), "a message", **controls))[0]
+        assert 403 == (await get(service.topic_url(topic), **controls))[0]
+        assert (200, {"offset": 1}) == await post(url, "yes", **controls)
+        assert "yes" == await answer
+    finally:
+        await service.stop()
