@@ -88,6 +88,20 @@ async def test_publishes_are_bounded_by_client(small: Service, topic: str) -> No
         assert (await send(session, "192.0.2.8"))[0] == 200
 
 
+async def test_refusals_that_mount_for_one_address_are_said_once(small: Service, topic: str) -> None:
+    """With the setting that decides whether a proxy's clients count as one."""
+
+    async def send(session: aiohttp.ClientSession) -> int:
+        async with session.post(small.topic_url(topic), json=1, headers={"x-forwarded-for": "192.0.2.9"}) as response:
+            return response.status
+
+    async with aiohttp.ClientSession() as session:
+        statuses = await asyncio.gather(*(send(session) for _ in range(80)))
+    assert 40 < statuses.count(429)
+    (line,) = [line for line in small.log.splitlines() if "all of its clients count as one" in line]
+    assert "PUBSUB_TRUSTED_PROXIES" in line
+
+
 async def test_new_streams_over_the_rate_wait_and_then_are_refused(restate: RestateServer, service: Service) -> None:
     """A browser gives up for good on a 503, so a herd is let in one by one as long as that takes seconds."""
     assert service.process is not None

@@ -17,8 +17,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from proxies.in_code import fastapi, http_proxy, vite
 from proxies.page import blocks, put, section
-from support.harness import free_port, listens
+from proxies.place import Command, Place
+from support.harness import listens
 from support.programs import program
 from support.waiting import until
 
@@ -26,32 +28,6 @@ LIMIT = 3
 """Seconds for which a proxy lets a stream be silent; the service's heartbeat is a third of it."""
 FULL = os.environ.get("PROXIES") == "all"
 """`make test-proxies`: all programs. Otherwise those that most people have."""
-
-
-@dataclasses.dataclass
-class Place:
-    """Where one program runs, and what it stands before."""
-
-    folder: Path
-    host: str
-    """Where the service listens, as host:port."""
-    port: int = dataclasses.field(default_factory=free_port)
-    http2: int = dataclasses.field(default_factory=free_port)
-    """The port for HTTP/2 without TLS, where the program wants one of its own."""
-
-    @property
-    def service_port(self) -> str:
-        """The service's port alone."""
-        return self.host.rpartition(":")[2]
-
-    def write(self, name: str, text: str) -> str:
-        """Write a file into the folder, and return its path."""
-        path = self.folder / name
-        path.write_text(text)
-        return str(path)
-
-
-Command = list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +39,8 @@ class Program:
     command: Callable[[Place, list[str]], Command]
     http2: str = ""
     """Whether it speaks HTTP/2 to clients: on the port for all (`same`), or on one of its own."""
+    uploads: bool = True
+    """Whether the page's configuration is for uploads, too."""
 
 
 def nginx(place: Place, texts: list[str]) -> Command:
@@ -237,6 +215,9 @@ MORE = {
     "varnish": Program("Varnish", "vcl", varnish),
     "squid": Program("Squid", "squid", squid),
     "lighttpd": Program("lighttpd", "lighttpd", lighttpd),
+    "http-proxy": Program("Node `http-proxy`", "js", http_proxy),
+    "vite": Program("Vite", "js", vite),
+    "fastapi": Program("FastAPI and Starlette", "python", fastapi, uploads=False),
 }
 PROGRAMS = SHORT | (MORE if FULL else {})
 
@@ -249,6 +230,7 @@ class Running:
     url: str
     http2: int | None
     """Where it takes HTTP/2 without TLS."""
+    uploads: bool
 
 
 @contextlib.asynccontextmanager
@@ -270,7 +252,7 @@ async def running(name: str, target: str, folder: Path, change: tuple[str, str] 
 
         await until(ready, f"{name} to reach the service")
         http2 = {"": None, "own": place.http2, "same": place.port}[what.http2]
-        yield Running(name, f"http://127.0.0.1:{place.port}", http2)
+        yield Running(name, f"http://127.0.0.1:{place.port}", http2, what.uploads)
     finally:
         if process.returncode is None:
             process.terminate()

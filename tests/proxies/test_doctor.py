@@ -20,9 +20,10 @@ SUBJECTS = ("first byte", "client address", "CORS", "events", "resumption", "upl
 
 async def test_it_finds_nothing_behind_a_proxy_that_is_right(service: Service, proxy: Running) -> None:
     """Each trial is made, and says what it found."""
-    code, out = await service.command("doctor", proxy.url, "--origin", ORIGIN, "--idle", "2s")
+    cors = ["--origin", ORIGIN] if proxy.uploads else []
+    code, out = await service.command("doctor", proxy.url, *cors, "--idle", "2s")
     assert 0 == code, out
-    for subject in SUBJECTS:
+    for subject in SUBJECTS if proxy.uploads else set(SUBJECTS) - {"CORS", "uploads"}:
         assert f"ok    {subject:<16}" in out, out
     assert ("one connection carries 150 streams" in out) == (proxy.http2 is not None and proxy.name != "nginx")
 

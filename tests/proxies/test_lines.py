@@ -10,6 +10,7 @@ import pytest
 
 from proxies.programs import MORE, PROGRAMS, running
 from proxies.trials import LIVE, lateness, statuses, upload
+from restate_pubsub.commands.doctor.remedies import anchor
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, publish, stream
 
@@ -87,6 +88,6 @@ def test_every_program_of_the_page_s_table_has_its_section() -> None:
     """And what is run is said to be."""
     text = (Path(__file__).parents[2] / "docs" / "proxies.md").read_text()
     for program in PROGRAMS.values():
-        anchor = program.heading.lower().replace(" ", "-")
-        row = next(row for row in text.splitlines() if row.startswith("| [") and f"(#{anchor})" in row)
+        link = f"(#{anchor(program.heading)})"
+        row = next(row for row in text.splitlines() if row.startswith("| [") and link in row)
         assert row.endswith("| yes |")

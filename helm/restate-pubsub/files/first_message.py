@@ -42,4 +42,4 @@ except OSError as error:
     sys.exit(f"{url} cannot be read: {error}")
 if not data or json.loads(data[0]) != message:
     sys.exit(f"{url} showed {data}, and not {message}")
-print(f"published to {topic}, and read from {url}")
+print(f"published to {topic}, and read from {url}; from outside, `restate-pubsub doctor` tries what stands between")

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import restate
@@ -19,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
 from restate_pubsub.access.admission import Admission, Quota
+from restate_pubsub.access.crowds import Crowds
 from restate_pubsub.access.jwks import KeySet
 from restate_pubsub.access.refusal_log import RefusalLog
 from restate_pubsub.access.tokens import guard_from, keys_from
@@ -176,7 +178,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     endpoint = IdentityWatch(ForRestate(sdk, body_timeout=settings.body_timeout), metrics.refused)
     at = Ports.of(settings, ports)
     topic = f"{settings.sse_path}/{{topic:any}}"
-    errors = Errors(metrics.refused)
+    errors = Errors(metrics.refused, partial(callers.too_many, Crowds(settings.trusted_proxies)))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ import structlog
 from starlette.requests import Request
 
 from restate_pubsub.access.client_address import client_of, forwarded
+from restate_pubsub.access.crowds import Crowds
 from restate_pubsub.access.grants import Action
 from restate_pubsub.access.tokens import Guard, check
 from restate_pubsub.protocol.limits import Limits
@@ -62,3 +63,7 @@ class Callers:
     def forwarding(self, request: Request) -> str:
         """Return how many proxies say that they passed the request on, and how many are believed; no addresses."""
         return f"entries={len(forwarded(request.scope))};trusted={self._trusted}"
+
+    def too_many(self, crowds: Crowds, request: Request) -> None:
+        """Tell `crowds` that a limit for each client has refused a request."""
+        crowds.refused(client_of(request.scope, self._trusted), entries=len(forwarded(request.scope)))

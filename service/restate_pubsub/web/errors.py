@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from restate_pubsub.errors import PubsubError
+from restate_pubsub.errors import PubsubError, TooMany
 from restate_pubsub.web.problems import problem, problem_of
 
 
@@ -50,9 +50,12 @@ def not_found(path: str) -> Refused:
 class Errors:
     """Makes answers of errors. `on_refused` is told the code of each."""
 
-    def __init__(self, on_refused: Callable[[str], None]) -> None:
-        """Count by `on_refused`."""
+    def __init__(
+        self, on_refused: Callable[[str], None], on_too_many: Callable[[Request], None] = lambda _request: None
+    ) -> None:
+        """Count by `on_refused`; `on_too_many` is told of each request that is over a limit of its client."""
         self.count = on_refused
+        self._too_many = on_too_many
 
     def answer(self, error: PubsubError) -> Response:
         """Count an error, and return its problem document."""
@@ -70,7 +73,9 @@ class Errors:
     def handlers(self) -> Mapping[Any, Callable[[Request, Any], Any]]:
         """Return Starlette's exception handlers: for this project's errors, and for what has no route."""
 
-        async def ours(_request: Request, error: PubsubError) -> Response:
+        async def ours(request: Request, error: PubsubError) -> Response:
+            if isinstance(error, TooMany):
+                self._too_many(request)
             return self.answer(error)
 
         async def routing(request: Request, error: HTTPException) -> Response:

@@ -1,0 +1,46 @@
+"""Proxies that people write or configure in code: the page's code, in a program of a few lines around it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from proxies.page import put
+from proxies.place import Command, Place
+from support.harness import ROOT
+from support.node import NODE
+
+NODE_MODULES = ROOT / "tests" / "clients" / "node_modules"
+
+
+def http_proxy(place: Place, texts: list[str]) -> Command:
+    """Everything goes through the page's proxy."""
+    _with_modules(place)
+    program = f"""
+import http from "node:http";
+import httpProxy from "http-proxy";
+{put(texts[0], ("pubsub:9080", place.host))}
+http.createServer((request, response) => proxy.web(request, response)).listen({place.port}, "127.0.0.1");
+"""
+    return [str(NODE), place.write("proxy.mjs", program)]
+
+
+def vite(place: Place, texts: list[str]) -> Command:
+    """The page's part of the configuration, in a folder without a page."""
+    _with_modules(place)
+    place.write("vite.config.mjs", f"export default {{\n{put(texts[0], ('pubsub:9080', place.host))}\n}};\n")
+    command = NODE_MODULES / "vite" / "bin" / "vite.js"
+    return [str(NODE), str(command), "--host", "127.0.0.1", "--port", str(place.port), "--strictPort"]
+
+
+def fastapi(place: Place, texts: list[str]) -> Command:
+    """The page's route, run by uvicorn."""
+    place.write("pages.py", put(texts[0], ("pubsub:9080", place.host)))
+    where = ["--app-dir", str(place.folder), "--host", "127.0.0.1", "--port", str(place.port)]
+    return [sys.executable, "-m", "uvicorn", "pages:app", "--no-proxy-headers", "--log-level", "warning", *where]
+
+
+def _with_modules(place: Place) -> None:
+    link = Path(place.folder) / "node_modules"
+    if not link.exists():
+        link.symlink_to(NODE_MODULES)
