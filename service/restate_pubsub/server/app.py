@@ -36,7 +36,7 @@ from restate_pubsub.restate_admin import RestateAdmin
 from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
 from restate_pubsub.topic.policy import Retention
-from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_of
+from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_of, preloading
 from restate_pubsub.web.blocked_topics import BlockedTopics, WatchedIngress
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.console.routes import Console
@@ -46,6 +46,7 @@ from restate_pubsub.web.health import Health
 from restate_pubsub.web.middleware.answer_errors import AnswerErrors
 from restate_pubsub.web.middleware.body_timeout import BodyTimeout
 from restate_pubsub.web.middleware.cors import Cors
+from restate_pubsub.web.middleware.discovery import Discovery
 from restate_pubsub.web.middleware.for_restate import ForRestate
 from restate_pubsub.web.middleware.identity import IdentityWatch
 from restate_pubsub.web.middleware.invocations import AfterInvocations, InvocationsFirst
@@ -174,8 +175,10 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     console = (
         Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics).routes() if settings.console else ()
     )
-    sdk = restate.app([pubsub], "bidi", identity_keys=list(settings.identity_keys))
-    endpoint = IdentityWatch(ForRestate(sdk, body_timeout=settings.body_timeout), metrics.refused)
+    sdk, newest = (
+        restate.app([one], "bidi", identity_keys=list(settings.identity_keys)) for one in (pubsub, preloading(pubsub))
+    )
+    endpoint = IdentityWatch(ForRestate(Discovery(sdk, newest), body_timeout=settings.body_timeout), metrics.refused)
     at = Ports.of(settings, ports)
     topic = f"{settings.sse_path}/{{topic:any}}"
     errors = Errors(metrics.refused, partial(callers.too_many, Crowds(settings.trusted_proxies)))

@@ -22,6 +22,8 @@ from restate_pubsub.topic.waiters import Told
 
 SWEEP_SECONDS = 10.0
 """A sweep that makes good what a killed call may leave comes so long after the first such call."""
+FIRST_READ = (state.METADATA_KEY, state.SUBSCRIPTION_KEY)
+"""The state keys with which every handler begins that runs alone on its topic."""
 QUIET_CHECKS = 4
 """The idle timer runs in quarters: a topic goes between one and one and a quarter of its idle time."""
 
@@ -87,7 +89,7 @@ async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | No
         InvalidTopic: the topic is new, and its name is not one.
 
     """
-    keys = [state.METADATA_KEY, state.SUBSCRIPTION_KEY]
+    keys = list(FIRST_READ)
     if ref is not None:
         keys.append(state.stream_key(ref))
     metadata, waiting, *stream = await ctx.get(*keys)
