@@ -39,13 +39,20 @@ class Readers:
 
     @classmethod
     async def open(
-        cls, port: int, paths: Sequence[str], *, per_path: int = 1, probe: bool = False, warm: bool = True
+        cls,
+        port: int,
+        paths: Sequence[str],
+        *,
+        per_path: int = 1,
+        probe: bool = False,
+        warm: bool = True,
+        **further: int,
     ) -> Self:
-        """Start a process that opens `per_path` streams of each path.
+        """Start a process that opens `per_path` streams of each path; `further` goes into its specification.
 
         `warm`: they are ready when they have the first message; otherwise, when they have the response's head.
         """
-        spec = {
+        spec = further | {
             "host": "127.0.0.1",
             "port": port,
             "paths": list(paths),

@@ -24,7 +24,7 @@ TIMED = re.compile(rb'"t":(\d+),"k":"m"')
 WARM, END, HEAD = b'"k":"w"}', b'"k":"e"}', b"\r\n\r\n"
 OK = b"HTTP/1.1 200"
 TAIL = 32
-"""A marker lies within so many bytes of the end of what was sent with it."""
+"""A marker lies within so many bytes of the end of what was sent with it, unless the specification says more."""
 
 
 class Stream:
@@ -50,6 +50,7 @@ class Crowd:
     def __init__(self, spec: dict[str, Any]) -> None:
         """Open them."""
         self.mark = WARM if spec["warm"] else HEAD
+        self.tail = spec.get("tail", TAIL)
         self.poll = select.epoll()
         self.streams: dict[int, Stream] = {}
         for path in spec["paths"]:
@@ -84,7 +85,7 @@ class Crowd:
         if not stream.opened and not chunk.startswith(OK):
             sys.exit(f"a stream was refused: {chunk[:200]!r}")
         stream.opened = True
-        text = chunk if len(chunk) > TAIL and stream.stage and not stream.probe else stream.rest + chunk
+        text = chunk if len(chunk) > self.tail and stream.stage and not stream.probe else stream.rest + chunk
         if stream.stage == 0 and self.mark in text:
             stream.stage = 1
             self.waiting -= 1
@@ -95,7 +96,7 @@ class Crowd:
             ended = END in text
             _timed(stream, text, now)
         else:
-            stream.rest = text[-TAIL:]
+            stream.rest = text[-self.tail :]
             ended = END in stream.rest
         if ended and stream.stage == 1:
             stream.stage = 2

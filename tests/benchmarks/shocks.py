@@ -37,7 +37,8 @@ async def storm(field: Field, plan: Plan, results: Results, repetition: int) -> 
             await contender.publish(topic, message())
         await contender.publish(topic, message("e"))
         cpu, began = cpu_seconds(contender.pids), time.monotonic()
-        part = await Readers.open(contender.ports[0], [contender.path(topic)], per_path=plan.storm_readers)
+        # Centrifugo sends what was missed as one event, and writes more behind the messages.
+        part = await Readers.open(contender.ports[0], [contender.path(topic)], per_path=plan.storm_readers, tail=1024)
         try:
             await part.ready()
             found = await part.found(60)
