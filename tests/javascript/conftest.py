@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import release
+from restate_pubsub.client.pubsub_client import PubsubClient, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
 from support.chromium import browser, page
 from support.harness import Service, running_restate, topic_name
@@ -65,6 +66,13 @@ async def service(restate: RestateServer) -> AsyncIterator[Service]:
     service = await Service(restate, PUBSUB_HEARTBEAT="500ms", PUBSUB_RETRY="100ms").start()
     yield service
     await service.stop()
+
+
+@pytest.fixture
+async def client(restate: RestateServer) -> AsyncIterator[PubsubClient]:
+    """Return a client that writes token streams."""
+    async with create_pubsub_client(restate.ingress_url) as client:
+        yield client
 
 
 @pytest.fixture

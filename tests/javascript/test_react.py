@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Page
 
 from javascript.conftest import Bundle
-from restate_pubsub.client.pubsub_client import PubsubClient, create_pubsub_client
+from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, call, publish, topic_name
 from support.origin import Origin
@@ -26,13 +26,6 @@ async def origin(service: Service, bundle: Bundle) -> AsyncIterator[Origin]:
     """Return an origin with the page and the streams."""
     async with Origin(PAGE, files={"/js": bundle("topic.jsx")}).serving(service) as origin:
         yield origin
-
-
-@pytest.fixture
-async def client(restate: RestateServer) -> AsyncIterator[PubsubClient]:
-    """Return a client that writes token streams."""
-    async with create_pubsub_client(restate.ingress_url) as client:
-        yield client
 
 
 async def shows(page: Page, *messages: Any) -> None:

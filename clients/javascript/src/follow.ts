@@ -30,8 +30,11 @@ export interface Handlers {
   restart?: (data: Restart, offset: number) => void;
   /** Every message and every event of the stream's own, before the function of its name. */
   "*"?: (name: string, data: any, offset: number) => void;
-  /** There is a stream, or there is none any more, and it is tried again. */
-  connection?: (live: boolean) => void;
+  /**
+   * There is a stream, or there is none any more, and it is tried again. `next` is the offset at which it goes on: where
+   * a stream from `latest` or the last few begins, for example. Nothing, where the page has not learnt it yet.
+   */
+  connection?: (live: boolean, next?: number) => void;
   /** The service refuses for good: return true to try again all the same, after a pause. */
   refused?: (problem: Problem) => boolean | void | Promise<boolean | void>;
   [event: string]: ((...said: any[]) => any) | undefined;
@@ -83,6 +86,10 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
     } catch (error) {
       report(error);
     }
+  };
+  const connected = (now: boolean) => {
+    live = now;
+    tell("connection", live, lastEventId ? Number(lastEventId) : undefined);
   };
   const event = (name: string, data: unknown) => {
     const offset = Number(lastEventId) - 1;
@@ -141,7 +148,7 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
       const reader = answer.body.getReader();
       const decoder = new TextDecoder();
       for (;;) {
-        if (placed() && !live) tell("connection", (live = true));
+        if (placed() && !live) connected(true);
         const { done, value } = await reader.read();
         if (done || stopping.signal.aborted) return;
         alive();
@@ -198,7 +205,7 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
       await read().catch(() => {}); // not reached, broken or silent
       if (stopping.signal.aborted) return;
       if (renewed) continue;
-      tell("connection", (live = false));
+      connected(false);
       await pause(failures ? waitFor(failures, retryAfter) : retry, stopping.signal).catch(() => {});
     }
   }
