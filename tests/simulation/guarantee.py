@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -55,9 +55,40 @@ def read(world: World, bounds: Bounds, start: int, count: int) -> list[Message]:
         for offset, message in enumerate(messages, at):
             known = world.log.setdefault(offset, message)
             assert known == message, f"message {offset} was {known} and is {message}"
+        _joined_is_the_same(world, copy, at, messages)
         found += messages
         at += len(messages)
     return found
+
+
+def _joined_is_the_same(world: World, copy: MemoryTopic, start: int, messages: Sequence[Message]) -> None:
+    """Compare what a joined reader gets from `start` on, in as many answers as it takes."""
+    at, stop = start, start + len(messages)
+    while at < stop:
+        request = msgspec.json.encode({"offset": at, "limit": stop - at, "timeout": 0, "join": True})
+        call = copy.call("pull", request, exclusive=False)
+        copy.start(world.replicas[0].handlers, call).to_end()
+        assert isinstance(call.outcome, bytes), f"the log cannot be read joined at {at}: {call.outcome}"
+        batch = calls.decode_pull_response(call.outcome, at)
+        for index, (place, message) in enumerate(batch.placed()):
+            covered = batch.spans.get(index, 1)
+            single = messages[place - start : place - start + covered]
+            assert len(single) == covered, f"message {place} covers {covered}, and the log has {len(single)}"
+            assert {one.event for one in single} == {message.event}
+            if covered > 1:
+                texts = [msgspec.json.decode(one.data)["text"] for one in single]
+                assert msgspec.json.decode(message.data) == {"text": "".join(texts)}
+                assert len({world.writer(one) for one in single}) == 1, f"message {place} is of several writers"
+            else:
+                assert message == single[0]
+        assert batch.next_offset > at
+        at = batch.next_offset
+
+
+def text_of(message: Message) -> object:
+    """Return the text of a message, however it was written."""
+    data = msgspec.json.decode(message.data)
+    return data["text"] if isinstance(data, dict) and "text" in data else data
 
 
 def at_rest(world: World) -> None:
@@ -158,6 +189,6 @@ def streams(world: World, stream: str) -> str:
         data = msgspec.json.decode(message.data)
         if message.event == "restart" and data["id"] == stream:
             shown = [(offset, text) for offset, text in shown if offset < data["offset"]]
-        elif isinstance(data, str) and message.event is None:
-            shown.append((at, data))
+        elif message.event is None:
+            shown.append((at, str(text_of(message))))
     return "".join(text for _, text in shown)

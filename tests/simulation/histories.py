@@ -42,6 +42,7 @@ class Keyed:
 
     key: str
     body: list[str]
+    join: bool
     sent: int = 0
     call: Call | None = None
     done: bool = False
@@ -106,7 +107,10 @@ class History:
         return [f"{self.random.getrandbits(32):x}{filler}" for _ in range(size)]
 
     def _write(self) -> None:
-        self.world.append(*self._texts())
+        self.world.append(*self._texts(), join=self._joins())
+
+    def _joins(self) -> bool:
+        return self.random.random() < 0.5
 
     def _operate(self) -> None:
         operations: list[Callable[[], object]] = [
@@ -178,14 +182,15 @@ class History:
                     continue
                 attempt.written += attempt.text
                 attempt.text = f"<{attempt.name}:{self.random.getrandbits(16):x}>"
-                attempt.call = self.world.append(attempt.text, stream=StreamRef("s", attempt.name))
+                joins = self._joins()
+                attempt.call = self.world.append(attempt.text, stream=StreamRef("s", attempt.name), join=joins)
                 attempt.finished = self.random.random() < 0.2
 
     def _key(self) -> None:
         pending = [one for one in self.keyed if not one.done]
         if not pending or self.random.random() < 0.3:
             body = [f"{len(self.keyed)}.{at}" for at in range(self.random.choice([1, 2, 6]))]
-            pending = [Keyed(f"k{len(self.keyed)}", body)]
+            pending = [Keyed(f"k{len(self.keyed)}", body, self._joins())]
             self.keyed += pending
         one = self.random.choice(pending)
         if one.call is not None and one.call.done and isinstance(one.call.outcome, bytes):
@@ -196,10 +201,11 @@ class History:
             one.sent = 0  # no answer, or a killed one: from the beginning
         count = self.random.randint(1, len(one.body))
         batch = one.body[one.sent : one.sent + count]
-        before = [Message(msgspec.json.encode(text)) for text in one.body[: one.sent]]
+        texts = ({"text": text} if one.join else text for text in one.body[: one.sent])
+        before = [Message(msgspec.json.encode(text)) for text in texts]
         last = one.sent + count >= len(one.body)
         ref = StreamRef(one.key, start=one.sent, digest=digest("", before), last=last)
-        one.call = self.world.append(*batch, stream=ref)
+        one.call = self.world.append(*batch, stream=ref, join=one.join)
         one.sent += len(batch)
 
     def _read(self) -> None:
@@ -232,9 +238,7 @@ class History:
     def _streams_are_whole(self) -> None:
         """Each request under a key is there at most once, in its order; of attempts only the latest is shown."""
         texts = [
-            (at, msgspec.json.decode(message.data))
-            for at, message in sorted(self.world.log.items())
-            if message.event is None
+            (at, guarantee.text_of(message)) for at, message in sorted(self.world.log.items()) if message.event is None
         ]
         for one in self.keyed:
             places = [(at, text) for at, text in texts if text in one.body]
@@ -261,7 +265,7 @@ class History:
 
     def _acknowledged(self, attempt: Attempt) -> list[str]:
         return [
-            msgspec.json.decode(message.data)
+            str(guarantee.text_of(message))
             for write in self.world.writes
             if write.stream is not None and write.stream.attempt == attempt.name and not write.killed
             for message in write.messages

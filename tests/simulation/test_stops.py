@@ -26,6 +26,11 @@ def batch(count: int, text: str = "b") -> Operation:
     return lambda world: world.append(*(f"{text}{at}" for at in range(count)))
 
 
+def joined(count: int) -> Operation:
+    """Return an append of so many messages that continue one another."""
+    return lambda world: world.append(*(f"j{at}" for at in range(count)), join=True)
+
+
 def opened(attempt: str) -> Operation:
     """Return the opening of an attempt of a stream."""
     return lambda world: world.append(stream=StreamRef("s", attempt, first=True))
@@ -45,6 +50,9 @@ OPERATIONS: dict[str, Operation] = {
     "publish": lambda world: world.append("p"),
     "batch": batch(5),
     "page": batch(70),
+    "joined": joined(5),
+    "joined page": joined(70),
+    "restart": lambda world: world.append("r", "t", stream=StreamRef("s", "b", first=True), join=True),
     "large": lambda world: world.append(*[LARGE] * 3),
     "many large": lambda world: world.append(*[LARGE] * 70),
     "last": lambda world: world.append("z", close=True),
@@ -63,6 +71,7 @@ TOPICS: dict[str, Sequence[Operation]] = {
     "at a border": (batch(63),),
     "long": (batch(66), batch(10)),
     "large": (lambda world: world.append(*[LARGE] * 62),),
+    "joined": (joined(30), batch(2), joined(90)),
     "streams": (opened("a"), tokens("a", "x", "y"), batch(2)),
     "closed": (batch(3), call("close")),
     "truncated": (batch(80), call("truncate", 70)),

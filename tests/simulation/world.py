@@ -212,13 +212,25 @@ class World:
         return call
 
     def append(
-        self, *data: str, close: bool = False, stream: calls.StreamRef | None = None, event: str | None = None
+        self,
+        *data: str,
+        close: bool = False,
+        stream: calls.StreamRef | None = None,
+        event: str | None = None,
+        join: bool = False,
     ) -> Call:
-        """Send an append of strings."""
-        messages = [Message(msgspec.json.encode(text), event) for text in data]
-        call = self.send("append", calls.encode_append(messages, close=close, stream=stream))
+        """Send an append of strings; `join`: of objects whose texts they are, and which continue one another."""
+        messages = [Message(msgspec.json.encode({"text": text} if join else text), event) for text in data]
+        body = calls.encode_append(messages, close=close, stream=stream, join="text" if join else None)
+        call = self.send("append", body)
         self.writes.append(Written(call, messages, stream))
         return call
+
+    def writer(self, message: Message) -> tuple[str, str | None] | None:
+        """Return the stream and attempt that wrote a message; None where it has none. Texts of streams are unique."""
+        streams = (write.stream for write in self.writes if message in write.messages)
+        ref = next((one for one in streams if one is not None), None)
+        return None if ref is None else (ref.id, ref.attempt)
 
     def stop_at(self, call: Call, command: int) -> None:
         """Let a call be stopped before its next so many-th command (0: the very next)."""

@@ -23,6 +23,7 @@ from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, Pull
 from restate_pubsub.ingress import Ingress, answers
 from restate_pubsub.ingress.connection import ANSWER_SECONDS
 from restate_pubsub.protocol import calls, names
+from restate_pubsub.protocol.joined import check_field
 from restate_pubsub.protocol.json_text import dump, read
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
@@ -38,12 +39,25 @@ ONCE = "once/"
 """What the streams of `publish(once=…)` begin their id with."""
 
 
-class Received(NamedTuple):
-    """A message as a reader gets it: its offset, its data decoded, and the name of its event if it has one."""
-
+class _Received(NamedTuple):
     offset: int
     data: Any
     event: str | None = None
+
+
+class Received(_Received):
+    """A message as a reader gets it: its offset, its data decoded, and the name of its event if it has one.
+
+    `next_offset` is where to go on after it. A joined message covers more than one offset.
+    """
+
+    next_offset: int
+
+    def __new__(cls, offset: int, data: Any, event: str | None = None, *, next_offset: int | None = None) -> Self:
+        """Make one; without `next_offset` it covers its own offset."""
+        made = super().__new__(cls, offset, data, event)
+        made.next_offset = offset + 1 if next_offset is None else next_offset
+        return made
 
 
 class Appended(NamedTuple):
@@ -140,16 +154,23 @@ class PubsubClient:
         return answers.shaped(answer, answers.Published, self._ingress.target(topic, "publish")).offset
 
     async def append(
-        self, topic: str, messages: Iterable[Any], *, close: bool = False, idempotency_key: str | None = None
+        self,
+        topic: str,
+        messages: Iterable[Any],
+        *,
+        close: bool = False,
+        join: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Appended:
         """Append messages in one atomic step; `(data, "event")` pairs give a message an event's name.
 
-        `close` ends the topic with the last of them. Errors are as for `publish`.
+        `close` ends the topic with the last of them. `join` names the field whose text continues from one message to
+        the next, as in `stream`. Errors are as for `publish`.
         """
         entries = [Message(dump(data), event) for data, event in map(_entry, messages)]
         for entry in entries:
             names.check_event(entry.event)
-        return await self.append_encoded(topic, entries, close=close, idempotency_key=idempotency_key)
+        return await self.append_encoded(topic, entries, close=close, join=join, idempotency_key=idempotency_key)
 
     async def _publish_once(self, topic: str, message: Message, once: str) -> int:
         """Append a counted stream of one message: where the topic has it, nothing is added."""
@@ -174,6 +195,7 @@ class PubsubClient:
         step: Any = None,
         close: bool = False,
         linger: float = 0.0,
+        join: str | None = None,
     ) -> TokenStream:
         """Return a writer for tokens, to be used with `async with`; see `TokenStream`.
 
@@ -188,9 +210,12 @@ class PubsubClient:
                 a step that is retried could not write to the topic that its last attempt has closed.
             linger: the least time between two calls of the stream, in seconds, at most 10. Tokens gather meanwhile, so
                 many streams cost less; the first token, the end and what no call could carry together go at once.
+            join: the field whose text continues from one message to the next, such as "text" of `{"text": "Hel"}`,
+                `{"text": "lo"}`. Tokens that gather during a call are sent as one message, and readers who come
+                later get the whole text as few messages: append the field's text, and nothing else changes.
 
         Raises:
-            InvalidRequest: a bad topic, id or linger, `id` with `step`, or one of them with `close`.
+            InvalidRequest: a bad topic, id, field or linger, `id` with `step`, or one of them with `close`.
 
         """
         if step is not None:
@@ -201,7 +226,7 @@ class PubsubClient:
         if id is not None and close:
             msg = "stream: id and close do not go together: close the topic after the step that may be retried"
             raise InvalidRequest(msg)
-        return TokenStream(self, topic, self.limits, stream_id=id, close=close, linger=linger)
+        return TokenStream(self, topic, self.limits, stream_id=id, close=close, linger=linger, join=join)
 
     async def append_encoded(
         self,
@@ -210,10 +235,12 @@ class PubsubClient:
         *,
         close: bool = False,
         stream: calls.StreamRef | None = None,
+        join: str | None = None,
         idempotency_key: str | None = None,
     ) -> Appended:
-        """Append messages whose data is JSON text already, perhaps as part of a stream."""
-        body = calls.encode_append(messages, close=close, stream=stream)
+        """Append messages whose data is JSON text already, perhaps as part of a stream; `join` as in `stream`."""
+        check_field(join)
+        body = calls.encode_append(messages, close=close, stream=stream, join=join)
         answer = await self._write(topic, "append", body, idempotency_key)
         found = answers.shaped(answer, answers.Appended, self._ingress.target(topic, "append"))
         return Appended(found.offset, found.next_offset)
@@ -314,20 +341,24 @@ class PubsubClient:
         answer = await self._retried(topic, "info", None, None)
         return answer, answers.shaped(answer, answers.Bounds, self._ingress.target(topic, "info"))
 
-    async def pull(self, topic: str, offset: int | None = None) -> AsyncIterator[Received]:
+    async def pull(self, topic: str, offset: int | None = None, *, join: bool = False) -> AsyncIterator[Received]:
         """Yield messages from `offset` on (None: those that come from now on), for ever.
 
         Waits, timeouts, disconnects, restarts and pulls that an operator kills are survived; while Restate does not
         answer, a warning in the log says why. The iteration ends at the tail of a closed topic.
+
+        `join`: messages whose writer said that they continue one another in a field may come as one, with the texts of
+        all of them; `next_offset` of each says where to go on.
 
         Raises:
             OffsetGone: the messages from `offset` on were truncated; `error.head` is where to go on.
             WrongAddress: this is not Restate's ingress.
 
         """
-        async for batch in self.batches(topic, offset):
-            for at, message in enumerate(batch.messages, batch.offset):
-                yield Received(at, read(message.data), message.event)
+        async for batch in self.batches(topic, offset, join=join):
+            for index, (at, message) in enumerate(batch.placed()):
+                after = at + batch.spans.get(index, 1)
+                yield Received(at, read(message.data), message.event, next_offset=after)
 
     def sse(
         self, topic: str, offset: int | None = None, *, heartbeat: float = 15.0, retry: float = 2.0
@@ -356,7 +387,7 @@ class PubsubClient:
         names.check_offset(offset, "sse")
         return event_stream(self, topic, offset, heartbeat=heartbeat, retry=retry)
 
-    async def batches(self, topic: str, offset: int | None = None) -> AsyncIterator[Batch]:
+    async def batches(self, topic: str, offset: int | None = None, *, join: bool = False) -> AsyncIterator[Batch]:
         """Yield what `pull` does as it comes: batches of messages whose data is JSON text, perhaps empty ones."""
         names.check_topic(topic, self.limits)
         if offset is None:  # fixed now, so that nothing is missed between two pulls
@@ -367,7 +398,7 @@ class PubsubClient:
             began = loop.time()
             batch: Batch | None = None
             try:
-                batch = await self._ingress.pull(topic, offset, wait=PULL_SECONDS)
+                batch = await self._ingress.pull(topic, offset, wait=PULL_SECONDS, join=join)
             except PullTimeout:
                 pass
             except PubsubError as error:

@@ -17,6 +17,7 @@ from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, Stre
 from restate_pubsub.protocol import messages, names
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.digest import digest
+from restate_pubsub.protocol.joined import JOINED_MAX_BYTES, check_field, joined, runs
 from restate_pubsub.protocol.json_text import compact, dump
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Appender(Protocol):
         *,
         close: bool = False,
         stream: StreamRef | None = None,
+        join: str | None = None,
         idempotency_key: str | None = None,
     ) -> Appended:
         """Append a batch."""
@@ -106,7 +108,7 @@ class TokenStream:
     """A writer of one topic, to be used as an async context manager; leaving the block flushes.
 
     `offset` is where the stream's first message went, `next_offset` the end of what is acknowledged, None before
-    the first. `acknowledged` and `written` count messages.
+    the first. `acknowledged` and `written` count what was given to `write`.
     """
 
     def __init__(
@@ -119,8 +121,10 @@ class TokenStream:
         resume: bool = False,
         close: bool = False,
         linger: float = 0.0,
+        join: str | None = None,
     ) -> None:
         """See `PubsubClient.stream`. `resume` makes it a counted stream (`topic/streams.py`)."""
+        check_field(join)
         names.check_topic(topic, limits)
         if stream_id is not None:
             names.check_stream_id(stream_id)
@@ -134,6 +138,7 @@ class TokenStream:
         self._id = stream_id
         self._resume = resume
         self._close = close
+        self._join = join
         self._attempt = uuid.uuid4().hex
         self._calls = 0
         self._digest = ""
@@ -325,7 +330,7 @@ class TokenStream:
 
     async def _append(self, batch: Sequence[Message], *, close: bool, last: bool) -> None:
         self._inflight = len(batch)
-        done = await self._called(batch, close=close, last=last)
+        done = await self._called(self._joined(batch), close=close, last=last)
         self._inflight = 0
         self._calls += 1
         if self._resume:
@@ -336,6 +341,13 @@ class TokenStream:
             self.offset = done.offset
         self.acknowledged += len(batch)
         self.next_offset = done.next_offset
+
+    def _joined(self, batch: Sequence[Message]) -> Sequence[Message]:
+        """Return what gathered as one message; a counted stream sends each, so that a repetition counts the same."""
+        if self._join is None or self._resume:
+            return batch
+        each = min(self._limits.message_bytes, JOINED_MAX_BYTES)
+        return joined(runs(batch, self._join), self._limits.batch_bytes, each=each).messages
 
     async def _called(self, batch: Sequence[Message], *, close: bool, last: bool) -> Appended:
         """Append a batch; what an operator has ended is sent again only where the topic counts.
@@ -348,7 +360,12 @@ class TokenStream:
             key = f"{self._attempt}-{self._calls}" + (f"-{again}" if again else "")
             try:
                 return await self._appender.append_encoded(
-                    self._topic, batch, close=close, stream=self._ref(last=last), idempotency_key=key
+                    self._topic,
+                    batch,
+                    close=close,
+                    stream=self._ref(last=last),
+                    join=self._join,
+                    idempotency_key=key,
                 )
             except CallAborted:
                 again += 1

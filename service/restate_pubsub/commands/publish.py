@@ -52,12 +52,13 @@ class _Telling:
         *,
         close: bool = False,
         stream: StreamRef | None = None,
+        join: str | None = None,
         idempotency_key: str | None = None,
     ) -> Appended:
         """Append a batch."""
         with not_silent(f"publish to topic {topic!r}", self._url):
             return await self._client.append_encoded(
-                topic, messages, close=close, stream=stream, idempotency_key=idempotency_key
+                topic, messages, close=close, stream=stream, join=join, idempotency_key=idempotency_key
             )
 
 

@@ -19,17 +19,18 @@ from restate_pubsub.settings.fields import Settings
     "--offset", default="0", show_default=True, help="Where to begin: an offset, `latest`, or -K for the last K."
 )
 @click.option("--full", is_flag=True, help="Print offset and event with each message.")
-def tail(topic: str, offset: str, *, full: bool) -> None:
+@click.option("--joined", is_flag=True, help="Print what continues one message as one, where the writer said so.")
+def tail(topic: str, offset: str, *, full: bool, joined: bool) -> None:
     """Print TOPIC's messages, one a line, and go on as they come.
 
     A message is printed as the JSON text that it was written as. Survives disconnects and restarts, and says on
     standard error what it waits for. Where messages are gone (retention, truncation) it says so and goes on with the
     first that there is. Ends at the end of a closed topic; Ctrl-C ends it before.
     """
-    run(_tail(load_settings(), topic, offset, full=full))
+    run(_tail(load_settings(), topic, offset, full=full, joined=joined))
 
 
-async def _tail(settings: Settings, topic: str, offset: str, *, full: bool) -> None:
+async def _tail(settings: Settings, topic: str, offset: str, *, full: bool, joined: bool) -> None:
     wanted = _wanted(offset)
     async with client_of(settings) as client:
         with not_silent(f"tail of topic {topic!r}", settings.ingress_url):
@@ -37,7 +38,7 @@ async def _tail(settings: Settings, topic: str, offset: str, *, full: bool) -> N
         at = _first(wanted, bounds)
         while True:
             try:
-                async for batch in client.batches(topic, at):
+                async for batch in client.batches(topic, at, join=joined):
                     at = batch.next_offset
                     if batch.messages:
                         click.echo(b"".join(_lines(batch, full=full)), nl=False)
@@ -49,7 +50,7 @@ async def _tail(settings: Settings, topic: str, offset: str, *, full: bool) -> N
 
 
 def _lines(batch: Batch, *, full: bool) -> list[bytes]:
-    return [_line(at, message, full=full) for at, message in enumerate(batch.messages, batch.offset)]
+    return [_line(at, message, full=full) for at, message in batch.placed()]
 
 
 def _line(offset: int, message: Message, *, full: bool) -> bytes:

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from restate_pubsub.errors import OffsetGone, PullTimeout
+from restate_pubsub.fanout.frames import Frames
 from restate_pubsub.fanout.pages import READ_BYTES, Page, Pages
-from restate_pubsub.fanout.ring import TAKE_MAX_BYTES, Ring
+from restate_pubsub.fanout.ring import TAKE_MAX_BYTES
 from restate_pubsub.fanout.steps import Chunk, Encode
 from restate_pubsub.fanout.window import HeadMoved, Learnt, News, Window
 from restate_pubsub.topic.log import PAGE
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from restate_pubsub.fanout.source import Source
     from restate_pubsub.protocol.messages import Batch
 
-READ_MESSAGES = 16 * PAGE
-"""Most messages in one read."""
+READ_MESSAGES = 64 * PAGE
+"""Most messages in one read: as many as the object gives in one round trip."""
 ALIGN_BYTES = 64 * 1024
 """A read begins where the object's page begins, so that readers nearby share it, unless that brings more than this
 before what its reader wants."""
@@ -52,10 +53,11 @@ class Appetite:
 class Read:
     """A read that is under way for whoever waits for one of its messages."""
 
-    def __init__(self, offset: int, expected: range, task: asyncio.Task[Ring | None]) -> None:
-        """`offset` is the one that it began for; it brings about what is `expected`."""
+    def __init__(self, offset: int, expected: range, task: asyncio.Task[Frames | None], *, join: bool) -> None:
+        """`offset` is the one that it began for; it brings about what is `expected`, joined if it may be."""
         self.offset = offset
         self.expected = expected
+        self.join = join
         self.task = task
         self.waiting = 0
 
@@ -86,39 +88,47 @@ class CatchUp:
         self._observer = observer
         self._pages: list[Page] = []
         self._reads: list[Read] = []
-        self._mean = 0.0
+        self._means = {False: 0.0, True: 0.0}
+        """The bytes for each offset, of messages as they were written and of joined ones."""
 
-    def take(self, offset: int, appetite: Appetite) -> Chunk | None:
+    def take(self, offset: int, appetite: Appetite, *, join: bool) -> Chunk | None:
         """Return what there is in memory from `offset` on; None where that is nothing."""
         for page in reversed(self._pages):
-            if offset in page.ring:
+            if page.join == join and offset in page.frames:
                 self._all.used(page)
-                appetite.stop = page.ring.tail
-                return page.ring.take(offset)
+                appetite.stop = page.frames.tail
+                return page.frames.take(offset)
         return None
 
-    def read(self, offset: int, size: int) -> Read:
-        """Return a read that is to bring the message at `offset`, and about `size` bytes.
+    def read(self, offset: int, size: int, *, join: bool, exact: bool = False) -> Read:
+        """Return a read that is to bring the message at `offset`, and about `size` bytes; `exact`: it begins there.
 
         Its task returns what was read; None where the topic turned out to be another one than was known, and the
         window has learnt so. It raises what the source raises.
         """
         for read in self._reads:
-            if offset in read.expected:
+            if read.join == join and offset in (read.expected[:1] if exact else read.expected):
                 return read
-        start = self._start(offset)
-        count = min(READ_MESSAGES, max(int(size / self._mean), 1) if self._mean else READ_MESSAGES)
-        count = max(min(count + offset - start, self._window.ring.base - start), 1)
-        task = asyncio.create_task(self._bring(start, offset, count), name=f"catch up {self._topic}")
-        read = Read(offset, range(start, start + count), task)
+        mean = self._means[join]
+        count = min(READ_MESSAGES, max(int(size / mean), 1) if mean else READ_MESSAGES)
+        start = offset if exact else self._start(offset, join=join)
+        stop = self._window.tail if join else self._window.ring.base
+        # In the middle of what was joined, only the rest of that is needed: what follows it is there, and shared.
+        for page in self._pages:
+            if page.join == join and (end := page.frames.end_of(offset)) is not None:
+                start, stop = offset, end
+        count = max(min(count + offset - start, stop - start), 1)
+        task = asyncio.create_task(self._bring(start, offset, count, join=join), name=f"catch up {self._topic}")
+        read = Read(offset, range(start, start + count), task, join=join)
         self._reads.append(read)
         task.add_done_callback(functools.partial(self._ended, read))
         return read
 
-    def read_ahead(self, offset: int, size: int) -> None:
+    def read_ahead(self, offset: int, size: int, *, join: bool) -> None:
         """Begin the read of what a reader wants from `offset` on, which it has not reached yet."""
-        if offset < self._window.ring.base and not any(offset in page.ring for page in self._pages):
-            self.read(offset, size)
+        known = any(page.join == join and offset in page.frames for page in self._pages)
+        if offset < self._window.ring.base and not known:
+            self.read(offset, size, join=join)
 
     def leave(self, read: Read) -> None:
         """End a read for which nobody waits any more."""
@@ -141,44 +151,52 @@ class CatchUp:
         self.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, read: Read, task: asyncio.Task[Ring | None]) -> None:
+    def _ended(self, read: Read, task: asyncio.Task[Frames | None]) -> None:
         if read in self._reads:
             self._reads.remove(read)
         if not task.cancelled():
             task.exception()  # whoever waited for it may be gone
 
-    def _start(self, offset: int) -> int:
+    def _start(self, offset: int, *, join: bool) -> int:
         start = max(offset - offset % PAGE, min(self._window.head, offset))
         ring = self._window.ring
-        mean = self._mean or (ring.size / len(ring) if len(ring) else 0.0)
+        mean = self._means[join] or (ring.size / len(ring) if len(ring) else 0.0)
         return start if (offset - start) * mean <= ALIGN_BYTES else offset
 
-    async def _bring(self, start: int, offset: int, count: int) -> Ring | None:
+    async def _bring(self, start: int, offset: int, count: int, *, join: bool) -> Frames | None:
         async with self._all.reads:
             try:
-                batch = await self._pull(start, offset, count)
+                batch = await self._pull(start, offset, count, join=join)
             except OffsetGone as gone:
                 self._learn(HeadMoved(gone.head))
                 return None
             except PullTimeout:  # nothing there, where there was something: the counter was lost
                 await self._locate()
                 return None
-            self._observer.caught_up(len(batch.messages))
-            ring = Ring(batch.offset)
-            ring.extend([self._encode(at, message) for at, message in enumerate(batch.messages, batch.offset)])
-        self._mean = ring.size / len(ring) if len(ring) else self._mean
-        page = Page(ring, self._forget)
+            self._observer.caught_up(batch.next_offset - batch.offset)
+            frames = self._encoded(batch)
+        if len(frames):
+            self._means[join] = frames.size / len(frames)
+        page = Page(frames, join, self._forget)
         self._pages.append(page)
         self._all.add(page)
         if batch.closed:
             self._learn(batch)
         elif batch.head is not None:
             self._learn(HeadMoved(batch.head))
-        return ring
+        return frames
 
-    async def _pull(self, start: int, offset: int, count: int) -> Batch:
+    def _encoded(self, batch: Batch) -> Frames:
+        """Encode what was read; what several messages were joined to is encoded as the last of them."""
+        starts, frames = [], []
+        for index, (at, message) in enumerate(batch.placed()):
+            starts.append(at)
+            frames.append(self._encode(at + batch.spans.get(index, 1) - 1, message))
+        return Frames(starts, frames, batch.offset, batch.next_offset)
+
+    async def _pull(self, start: int, offset: int, count: int, *, join: bool) -> Batch:
         try:
-            batch = await self._source.pull(self._topic, start, limit=count)
+            batch = await self._source.pull(self._topic, start, limit=count, join=join)
         except OffsetGone as gone:
             if gone.head > offset:
                 raise
@@ -186,7 +204,7 @@ class CatchUp:
             if batch.next_offset > offset:
                 return batch
         # The head has moved into the object's page, or the answer was cut before it reached the reader's offset.
-        return await self._source.pull(self._topic, offset, limit=count)
+        return await self._source.pull(self._topic, offset, limit=count, join=join)
 
     def _forget(self, page: Page) -> None:
         self._pages.remove(page)

@@ -79,11 +79,11 @@ class Hub:
         """How many feeds there are."""
         return len(self._feeds)
 
-    def open(self, topic: str, start: Start) -> Reader:
-        """Return a reader of `topic`; the first one starts the feed."""
+    def open(self, topic: str, start: Start, *, join: bool = False) -> Reader:
+        """Return a reader of `topic`; the first one starts the feed. `join`: what is behind may come joined."""
         feed = self._feeds.get(topic) or self._follow(topic)
         self._lingering.take_out(feed)
-        reader = Reader(feed, start, self.observer, self._left)
+        reader = Reader(feed, start, self.observer, self._left, join=join)
         feed.readers.add(reader)
         self.streams += 1
         self._empty.clear()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from restate_pubsub.fanout.ring import Ring
+    from restate_pubsub.fanout.frames import Frames
     from restate_pubsub.fanout.ring_memory import RingMemory
 
 READ_BYTES = 4 * 1024 * 1024
@@ -26,9 +26,10 @@ READS_AT_ONCE = 8
 
 @dataclass(eq=False, slots=True)
 class Page:
-    """Messages that were read again, and whom to tell when they are forgotten."""
+    """Messages that were read again, joined or each as it was written, and whom to tell when they are forgotten."""
 
-    ring: Ring
+    frames: Frames
+    join: bool
     forget: Callable[[Page], None]
     used_at: float = 0.0
 
@@ -50,7 +51,7 @@ class Pages:
         """Keep a page; its `forget` is called when it has to go, which may be at once."""
         page.used_at = asyncio.get_running_loop().time()
         self._pages[page] = None
-        self.size += page.ring.size
+        self.size += page.frames.size
         self._make_room(self._max)
         self._memory.holds(self, self.size)
         self._watch()
@@ -65,7 +66,7 @@ class Pages:
         """Forget a page; nobody is told."""
         if page in self._pages:
             del self._pages[page]
-            self.size -= page.ring.size
+            self.size -= page.frames.size
             self._memory.holds(self, self.size)
 
     def give_up(self, size: int) -> int:
@@ -81,7 +82,7 @@ class Pages:
     def _make_room(self, max_bytes: int) -> None:
         while self.size > max_bytes:
             page, _ = self._pages.popitem(last=False)
-            self.size -= page.ring.size
+            self.size -= page.frames.size
             page.forget(page)
 
     def _watch(self) -> None:
@@ -96,7 +97,7 @@ class Pages:
         kept = self.size
         while self._pages and (oldest := next(iter(self._pages))).used_at + UNUSED_SECONDS <= now:
             del self._pages[oldest]
-            self.size -= oldest.ring.size
+            self.size -= oldest.frames.size
             oldest.forget(oldest)
         if self.size != kept:
             self._memory.holds(self, self.size)

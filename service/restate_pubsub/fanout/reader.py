@@ -30,6 +30,10 @@ NEVER = float("-inf")
 """When messages arrived that did not come as news."""
 
 
+HISTORY = 64
+"""A reader who comes takes so many of the newest messages as they are: reading them joined costs a call."""
+
+
 class Reader:
     """An offset on a feed. Close it, or it is counted for ever.
 
@@ -42,10 +46,13 @@ class Reader:
         "_appetite",
         "_arrived",
         "_backoff",
+        "_came_at",
         "_closed",
         "_epoch",
         "_given",
+        "_join",
         "_joined",
+        "_middle",
         "_observer",
         "_offset",
         "_on_close",
@@ -57,8 +64,16 @@ class Reader:
         "start",
     )
 
-    def __init__(self, feed: Feed, start: Start, observer: Observer, on_close: Callable[[Reader], None]) -> None:
-        """Join the feed; nothing is decided until it is known where to begin."""
+    def __init__(
+        self,
+        feed: Feed,
+        start: Start,
+        observer: Observer,
+        on_close: Callable[[Reader], None],
+        *,
+        join: bool = False,
+    ) -> None:
+        """Join the feed; nothing is decided until it is known where to begin. `join`: history may come joined."""
         self.start = start
         self.feed = feed
         self.reset: Reset | None = None
@@ -67,6 +82,9 @@ class Reader:
         """Called when there may be something to take; it must not wait."""
         self._observer = observer
         self._on_close = on_close
+        self._join = join
+        self._middle = -1  # the offset in the middle of what was joined, from which on is read by itself
+        self._came_at = 0  # the tail when it came: what is before that is history
         self._offset = -1
         self._epoch = -1
         self._wake: asyncio.Event | None = None
@@ -143,13 +161,19 @@ class Reader:
             self._offset, self._epoch = found.head, self.feed.window.epoch
         elif isinstance(found, Begin):
             self._offset, self._epoch = found
+        self._came_at = self.feed.window.tail
+
+    def _next(self) -> Chunk | Reset | End | Missing:
+        """Return what it gets next; history is read joined, even where single messages of it are still at hand."""
+        step = self.feed.window.next(self._offset, self._epoch)
+        history = self._join and self._offset + HISTORY <= self._came_at
+        return Missing.OLDER if history and isinstance(step, Chunk) else step
 
     def step(self) -> Step | Missing:
         """Return what the stream is told next, if it is there; what was returned before counts as written.
 
         Only once it is known where it begins. `End` is the last one.
         """
-        window = self.feed.window
         if self._given is not None:
             self._took(self._given)
         if self._joined < 0:
@@ -158,7 +182,7 @@ class Reader:
                 return Began(self._offset)
         if self.reset is not None:
             return self._go_on_after(self.reset)
-        step = window.next(self._offset, self._epoch)
+        step = self._next()
         if isinstance(step, Chunk):
             self._give(step, self.feed.arrived_at)
         elif isinstance(step, Reset):
@@ -202,11 +226,12 @@ class Reader:
         self._observer.delivered(chunk.next_offset - chunk.offset, len(chunk.data), lag)
         appetite = self._appetite
         if self._arrived == NEVER and appetite and appetite.is_full and chunk.next_offset < appetite.stop:
-            self.feed.catch_up.read_ahead(appetite.stop, appetite.size)
+            self.feed.catch_up.read_ahead(appetite.stop, appetite.size, join=self._join)
 
     def _go_on_after(self, reset: Reset) -> Reset:
         if reset is not self.reset:
             self._offset, self._epoch = reset.head, self.feed.window.epoch
+            self._came_at = self.feed.window.tail
         self.reset = None
         self._observer.was_reset()
         return reset
@@ -215,10 +240,10 @@ class Reader:
         """Return a chunk of what is older than the ring; None if that failed, or is not what is wanted any more."""
         catch_up, offset = self.feed.catch_up, self._offset
         appetite = self._appetite = self._appetite or Appetite()
-        if (chunk := catch_up.take(offset, appetite)) is not None:
+        if (chunk := catch_up.take(offset, appetite, join=self._join)) is not None:
             return chunk
         appetite.change(offset)
-        read = catch_up.read(offset, appetite.size)
+        read = catch_up.read(offset, appetite.size, join=self._join, exact=self._middle == offset)
         read.waiting += 1
         try:
             await self._done(read.task)
@@ -236,6 +261,9 @@ class Reader:
             self._backoff = None
             appetite.stop = page.tail
             return page.take(offset)
+        if page is not None and page.end_of(offset) is not None:
+            self._middle = offset  # of what was joined: the rest of that is read next, by itself
+            return None
         if page is None or read.offset == offset:  # otherwise it was another's read, and did not get here
             await self._wait(lambda: not self._is_behind(), self._pause())
         return None
@@ -246,7 +274,7 @@ class Reader:
         return self._backoff.next()
 
     def _is_behind(self) -> bool:
-        return self.feed.window.next(self._offset, self._epoch) is Missing.OLDER
+        return self._next() is Missing.OLDER
 
     async def _ask(self) -> int | None:
         """Ask the log for the topic's tail; None if it does not answer now."""

@@ -29,9 +29,11 @@ class RestateSource:
         answer = await self._ingress.call(topic, "info", seconds=ANSWER_SECONDS)
         return _decode(answer)
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> messages.Batch:
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
-        return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._replica)
+        return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._replica, join=join)
 
     async def release(self, topic: str) -> None:
         """Take out what this replica has waiting: its suspended pull ends at once.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from restate_pubsub.errors import OffsetGone, PullTimeout, TopicClosed
+from restate_pubsub.protocol.joined import joined, runs
 from restate_pubsub.protocol.messages import Batch, Message
 
 
@@ -28,10 +29,13 @@ class Source(Protocol):
     async def position(self, topic: str) -> Position:
         """Return the topic's bounds now."""
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
         """Return messages from `offset` on, or wait for news up to `wait` seconds.
 
-        News may begin after `offset`; a read that need not wait begins there.
+        News may begin after `offset`; a read that need not wait begins there. `limit` counts offsets. `join`: messages
+        that continue one another may come as one.
 
         Raises:
             OffsetGone: `offset` is below the head.
@@ -111,8 +115,10 @@ class MemorySource:
         log = self._topic(topic)
         return Position(log.head, log.tail, log.closed)
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
-        """Return messages from `offset` on, or wait."""
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
+        """Return messages from `offset` on, or wait; `join` does what it does for texts of the field `text`."""
         self.pulls += 1
         await asyncio.sleep(0)
         log = self._topic(topic)
@@ -132,7 +138,11 @@ class MemorySource:
         stop = log.tail if limit is None else min(log.tail, offset + limit)
         messages = log.messages[offset - log.head : stop - log.head]
         after = offset + len(messages)
-        return Batch(offset, messages, after, closed=log.closed and after >= log.tail, head=log.head)
+        ended = log.closed and after >= log.tail
+        if join:
+            found = joined(runs(messages, "text"), 2**30)
+            return Batch(offset, found.messages, after, closed=ended, head=log.head, spans=found.spans)
+        return Batch(offset, messages, after, closed=ended, head=log.head)
 
     async def release(self, topic: str) -> None:
         """Forget those who were waiting and have been cancelled."""

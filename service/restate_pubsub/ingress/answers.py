@@ -293,7 +293,8 @@ def pulled(body: bytes, offset: int, target: Target, *, named: bool) -> Batch:
         batch = decode_pull_response(body or b"-", offset)
     except InvalidRequest as error:
         raise _misshapen(target, error) from None
-    if batch.next_offset != batch.offset + len(batch.messages) or (batch.offset != offset and not named):
+    covered = len(batch.messages) + sum(batch.spans.values()) - len(batch.spans)
+    if batch.next_offset != batch.offset + covered or (batch.offset != offset and not named):
         said = f"{len(batch.messages)} messages from {batch.offset} to {batch.next_offset}, from {offset} on"
         raise _misshapen(target, ValueError(said))
     return batch

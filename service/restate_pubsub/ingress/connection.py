@@ -170,8 +170,11 @@ class Ingress:
         wait: float = 0.0,
         limit: int | None = None,
         subscriber: str | None = None,
+        join: bool = False,
     ) -> Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news; errors are those of `call`.
+
+        `join`: those that continue one another may come as one; `spans` says which.
 
         Raises:
             OffsetGone: `offset` is below the head.
@@ -183,6 +186,8 @@ class Ingress:
             request["subscriber"] = subscriber
         if limit is not None:
             request["limit"] = limit
+        if join:
+            request["join"] = True
         raw = await self.call(topic, "pull", msgspec.json.encode(request), seconds=wait + SPARE_SECONDS)
         return answers.pulled(raw, offset, self.target(topic, "pull"), named=subscriber is not None)
 

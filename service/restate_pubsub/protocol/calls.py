@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from restate_pubsub.errors import InvalidRequest, PubsubError
+from restate_pubsub.protocol.joined import check_field
 from restate_pubsub.protocol.json_text import Mask, check_depth, compact, minified, shown
 from restate_pubsub.protocol.messages import Batch, Message, event_names, join, named
 from restate_pubsub.protocol.names import (
@@ -50,14 +51,16 @@ class AppendRequest(msgspec.Struct, forbid_unknown_fields=True):
     messages: list[AppendEntry]
     close: bool = False
     stream: StreamRef | None = None
+    join: str | None = None
 
 
 class AppendInput(NamedTuple):
-    """What an `append` asks for: its messages, whether it closes the topic, and its stream."""
+    """What an `append` asks for: its messages, whether it closes the topic, its stream, and the field they continue."""
 
     messages: Sequence[Message]
     close: bool
     stream: StreamRef | None
+    join: str | None = None
 
 
 class PullRequest(msgspec.Struct):
@@ -67,6 +70,7 @@ class PullRequest(msgspec.Struct):
     limit: int | None = None
     timeout: float | None = None
     subscriber: str | None = None
+    join: bool = False
 
 
 class Subscription(msgspec.Struct, omit_defaults=True):
@@ -101,6 +105,7 @@ class PullResponse(msgspec.Struct, rename="camel"):
     events: dict[str, str] = {}
     closed: bool = False
     head: int | None = None
+    spans: dict[int, int] = {}
 
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -160,7 +165,20 @@ def decode_append(raw: bytes) -> AppendInput:
             error.message = f"append: message {at}: {error.message}"
             raise
         messages.append(Message(text, entry.event))
-    return AppendInput(messages, request.close, None if request.stream is None else _restored(request.stream, mask))
+    stream = None if request.stream is None else _restored(request.stream, mask)
+    return AppendInput(messages, request.close, stream, _field(request.join, mask))
+
+
+def _field(name: str | None, mask: Mask) -> str | None:
+    """Return the name of the field that messages continue, checked."""
+    if name is not None:
+        try:
+            name = mask.text(name)
+        except ValueError:
+            msg = "join: the field's name holds half a surrogate pair, which is no text"
+            raise InvalidRequest(msg) from None
+        check_field(name)
+    return name
 
 
 def _restored(ref: StreamRef, mask: Mask) -> StreamRef:
@@ -197,7 +215,9 @@ def check_stream(ref: StreamRef) -> None:
         raise InvalidRequest(msg)
 
 
-def encode_append(messages: Iterable[Message], *, close: bool, stream: StreamRef | None = None) -> bytes:
+def encode_append(
+    messages: Iterable[Message], *, close: bool, stream: StreamRef | None = None, join: str | None = None
+) -> bytes:
     """Write the input of `append`."""
     entries = b",".join(
         b'{"data":%b}' % message.data
@@ -208,6 +228,8 @@ def encode_append(messages: Iterable[Message], *, close: bool, stream: StreamRef
     more = b',"close":true' if close else b""
     if stream is not None:
         more += b',"stream":' + msgspec.json.encode(stream)
+    if join is not None:
+        more += b',"join":' + msgspec.json.encode(join)
     return b'{"messages":[%b]%b}' % (entries, more)
 
 
@@ -304,9 +326,10 @@ def _extras(batch: Batch, *, with_offset: bool) -> bytes:
     return b"".join(
         (
             b',"offset":%d' % batch.offset if with_offset else b"",
-            event_names(batch.offset, batch.messages),
+            event_names(batch.placed()),
             b',"closed":true' if batch.closed else b"",
             b',"head":%d' % batch.head if batch.head is not None else b"",
+            b',"spans":' + msgspec.json.encode(batch.spans) if batch.spans else b"",
         )
     )
 
@@ -321,7 +344,8 @@ def decode_pull_response(raw: bytes, requested: int) -> Batch:
     """Read the answer to a pull from `requested`."""
     answer, texts, _ = decode_messages(raw, PullResponse, "pull response", "messages")
     offset = requested if answer.offset is None else answer.offset
-    return Batch(offset, named(offset, texts, answer.events), answer.next_offset, answer.closed, answer.head)
+    found = named(offset, texts, answer.events, answer.spans)
+    return Batch(offset, found, answer.next_offset, answer.closed, answer.head, answer.spans)
 
 
 def encode_notification(batch: Batch) -> bytes:

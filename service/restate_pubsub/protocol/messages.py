@@ -6,8 +6,8 @@ turned into Python objects on its way: numbers keep their digits, and the cost i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +27,8 @@ class Message(NamedTuple):
 class Batch:
     """Consecutive messages from `offset` on; a reader that has them goes on at `next_offset`.
 
-    `closed`: nothing will follow `next_offset`. `head`: the topic's head, where the sender knows it.
+    `closed`: nothing will follow `next_offset`. `head`: the topic's head, where the sender knows it. `spans` says how
+    many offsets a message covers, by its index, where messages were joined and it is more than one.
     """
 
     offset: int
@@ -35,6 +36,14 @@ class Batch:
     next_offset: int
     closed: bool = False
     head: int | None = None
+    spans: Mapping[int, int] = field(default_factory=dict)
+
+    def placed(self) -> Iterator[tuple[int, Message]]:
+        """Yield each message with the offset at which it begins."""
+        at = self.offset
+        for index, message in enumerate(self.messages):
+            yield at, message
+            at += self.spans.get(index, 1)
 
 
 def restart_message(stream: str, offset: int) -> Message:
@@ -47,14 +56,22 @@ def join(messages: Iterable[Message]) -> bytes:
     return b",".join([message.data or b"null" for message in messages])
 
 
-def event_names(offset: int, messages: Iterable[Message]) -> bytes:
+def event_names(placed: Iterable[tuple[int, Message]]) -> bytes:
     """Write which messages have events, by offset, as a further member of an object; nothing where none has."""
-    events = {str(at): message.event for at, message in enumerate(messages, offset) if message.event}
+    events = {str(at): message.event for at, message in placed if message.event}
     return b',"events":' + msgspec.json.encode(events) if events else b""
 
 
-def named(offset: int, texts: Sequence[bytes], events: Mapping[str, str]) -> list[Message]:
-    """Give texts their events back."""
+def named(
+    offset: int, texts: Sequence[bytes], events: Mapping[str, str], spans: Mapping[int, int] | None = None
+) -> list[Message]:
+    """Give texts their events back; `spans` are the offsets that they cover, by index, where more than one."""
     if not events:
         return [Message(text) for text in texts]
-    return [Message(text, events.get(str(at))) for at, text in enumerate(texts, offset)]
+    if not spans:
+        return [Message(text, events.get(str(at))) for at, text in enumerate(texts, offset)]
+    found, at = [], offset
+    for index, text in enumerate(texts):
+        found.append(Message(text, events.get(str(at))))
+        at += spans.get(index, 1)
+    return found

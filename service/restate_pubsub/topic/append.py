@@ -16,7 +16,7 @@ from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import remembered, state
 from restate_pubsub.topic.context import ExclusiveContext
-from restate_pubsub.topic.log import plan_append, plan_sweep, retained
+from restate_pubsub.topic.log import Joining, plan_append, plan_sweep, retained
 from restate_pubsub.topic.policy import Policy
 from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.steps import (
@@ -31,7 +31,7 @@ from restate_pubsub.topic.steps import (
     swept_soon,
     timed,
 )
-from restate_pubsub.topic.streams import Admitted, admit
+from restate_pubsub.topic.streams import Admitted, admit, writer_name
 from restate_pubsub.topic.write import clear_obsolete, clear_swept, seal, swept, write
 
 SWEEP_PAGES = 2
@@ -40,7 +40,7 @@ SWEEP_PAGES = 2
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be written, by which handler."""
+    """What is to be written, by which handler; `join` names the field in which the messages continue one another."""
 
     handler: str
     messages: Sequence[Message]
@@ -48,6 +48,7 @@ class Request:
     stream: StreamRef | None = None
     facts: Sequence[tuple[str, bytes]] = ()
     """State keys that are set just before the metadata: whoever finds them looks whether the messages are there."""
+    join: str | None = None
 
 
 class Appended(NamedTuple):
@@ -83,7 +84,16 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     # 3. What is to be written, and what goes by retention.
     data = [message.data for message in messages]
     events = {at: message.event for at, message in enumerate(messages, first) if message.event}
-    plan = plan_append(bounds, data, events, close=request.close, pages=policy.pages)
+    join = None if request.join is None else Joining(request.join, "" if ref is None else writer_name(ref))
+    plan = plan_append(
+        bounds,
+        data,
+        events,
+        close=request.close,
+        pages=policy.pages,
+        join=join,
+        joined_from=first + admitted.announced,
+    )
     kept = retained(plan.bounds, retention)
     budget = SWEEP_PAGES + plan.touched
     # 4. A sweep that makes good what a killed write leaves, and a mark while there are keys that nobody counts.

@@ -62,7 +62,7 @@ class Handlers:
     async def append(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
         """Append a batch of messages in one atomic step, and close the topic if asked to."""
         asked = calls.decode_append(raw)
-        done = await append(ctx, self.options, Request("append", asked.messages, asked.close, asked.stream))
+        done = await append(ctx, self.options, Request("append", asked.messages, asked.close, asked.stream, asked.join))
         return msgspec.json.encode({"offset": done.offset, "nextOffset": done.next_offset})
 
     async def close(self, ctx: ExclusiveContext) -> bytes:
@@ -207,7 +207,7 @@ class Handlers:
             return Batch(offset, (), offset, closed=True, head=bounds.head) if bounds.closed else None
         limits = self.options.limits
         count = min(request.limit or limits.pull_messages, limits.pull_messages)
-        batch = await read(ctx, bounds, offset, count, limits.pull_bytes)
+        batch = await read(ctx, bounds, offset, count, limits.pull_bytes, join=request.join)
         if not batch.messages:  # truncated while we read
             bounds = await self._bounds(ctx)
             if offset < bounds.head:

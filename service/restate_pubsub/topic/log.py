@@ -42,6 +42,27 @@ where the metadata has the messages."""
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Messages `[start, stop)` of one page that one writer declared to continue one another in one field.
+
+    `continues`: so does the first of them the message before it, which lies in the page before.
+    """
+
+    start: int
+    stop: int
+    field: str
+    continues: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """How messages are declared to continue one another: in which field, and whose they are."""
+
+    field: str
+    writer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """What a topic's metadata says of its log.
 
@@ -49,6 +70,8 @@ class Bounds:
     of those that are not) are of the messages in the tail's page. What lies below `swept` is counted no more, and is
     cleared by the call that moved it. What lies between it and `head` is not cleared yet. `size` is the bytes of the
     messages stored from `sized_from` on: a topic that another implementation began has messages nobody counted.
+    `open_joins` says which messages of the tail's page continue one another, and `last_join` whether the next message
+    may continue the newest one, wherever that lies.
     """
 
     head: int = 0
@@ -60,6 +83,8 @@ class Bounds:
     swept: int = 0
     size: int = 0
     sized_from: int = 0
+    open_joins: tuple[Stretch, ...] = ()
+    last_join: Joining | None = None
 
     def open_size(self, offset: int) -> int:
         """Return the counted bytes of a message in the tail's page."""
@@ -68,10 +93,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class UnsealedPage:
-    """A full page that lies in `m_` keys: its event names and its counted bytes, by offset."""
+    """A full page that lies in `m_` keys: its event names and its counted bytes, by offset, and what continues."""
 
     events: Mapping[int, str] = field(default_factory=dict)
     sizes: Mapping[int, int] = field(default_factory=dict)
+    joins: tuple[Stretch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +107,7 @@ class PageWrite:
     page: int
     start: int
     stop: int
+    joins: tuple[Stretch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +145,23 @@ def page_of(offset: int) -> int:
 
 
 def plan_append(
-    bounds: Bounds, data: Sequence[bytes], events: Mapping[int, str], *, close: bool = False, pages: bool = True
+    bounds: Bounds,
+    data: Sequence[bytes],
+    events: Mapping[int, str],
+    *,
+    close: bool = False,
+    pages: bool = True,
+    join: Joining | None = None,
+    joined_from: int = 0,
 ) -> AppendPlan:
     """Plan the append of messages whose JSON is `data`; `events` names some of them by offset.
 
     A page is sealed when it is full, if its messages are known to fit. Those of the first page that are stored already
-    are known if they were counted. Without `pages` none is.
+    are known if they were counted. Without `pages` none is, and nothing is joined. `join`: the messages from offset
+    `joined_from` on are declared to continue one another.
     """
+    if not pages:
+        join, bounds = None, replace(bounds, open_joins=(), last_join=None)
     first, stop = bounds.tail, bounds.tail + len(data)
     load = obsolete = range(0)
     writes: list[PageWrite] = []
@@ -137,6 +174,11 @@ def plan_append(
         number = page_of(offset)
         end = min((number + 1) * PAGE, stop)
         page = _filled(page, offset, data[offset - first : end - first], events)
+        declared = join if end > joined_from else None
+        if declared is not None:
+            continues = offset >= joined_from and page.last_join == declared
+            page = _stretched(page, range(max(offset, joined_from), end), declared, continues=continues)
+        page = replace(page, last_join=declared)
         if end % PAGE:  # the batch ends inside this page: it stays open
             keys.extend(range(offset, end))
             break
@@ -145,16 +187,26 @@ def plan_append(
         fits = pages and sum(sizes.values()) <= PAGE_MAX_BYTES and start >= bounds.sized_from
         at_hand = all(at in bounds.open_data for at in range(start, offset))
         if fits and (at_hand or end - offset > SEAL_AT_ONCE):
-            writes.append(PageWrite(number, start, end))
+            writes.append(PageWrite(number, start, end, page.open_joins))
             if offset == first:
                 load, obsolete = range(start, offset), range(start, min(offset + SMALL, end))
         else:
             keys.extend(range(offset, end))
-            unsealed[number] = UnsealedPage(page.open_events, sizes)
-            later = PageWrite(number, start, end) if fits else later
-        page, offset = replace(page, open_events={}, open_data={}, open_sizes={}), end
+            unsealed[number] = UnsealedPage(page.open_events, sizes, page.open_joins)
+            later = PageWrite(number, start, end, page.open_joins) if fits else later
+        page, offset = replace(page, open_events={}, open_data={}, open_sizes={}, open_joins=()), end
     grown = replace(page, tail=stop, closed=bounds.closed or close, size=bounds.size + sum(len(text) for text in data))
     return AppendPlan(grown, load, tuple(writes), tuple(keys), unsealed, later, obsolete)
+
+
+def _stretched(page: Bounds, offsets: range, join: Joining, *, continues: bool) -> Bounds:
+    """Add messages that continue one another to the open page; `continues`: they do so the message before them."""
+    before = page.open_joins
+    if continues and before and before[-1].stop == offsets.start:
+        grown = (*before[:-1], replace(before[-1], stop=offsets.stop))
+    else:
+        grown = (*before, Stretch(offsets.start, offsets.stop, join.field, continues))
+    return replace(page, open_joins=grown)
 
 
 def _filled(page: Bounds, offset: int, data: Sequence[bytes], events: Mapping[int, str]) -> Bounds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 
+from restate_pubsub.protocol.joined import Entry, joined, parts, pieces, span, written_bytes
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state
 from restate_pubsub.topic.context import SharedContext
@@ -50,21 +51,40 @@ async def get_pages(
     return sealed, unsealed
 
 
-async def read(ctx: SharedContext, bounds: Bounds, offset: int, max_messages: int, max_bytes: int) -> Batch:
-    """Read messages from `offset` on, within the limits; one at least, unless they were truncated meanwhile."""
-    messages: list[Message] = []
+async def read(
+    ctx: SharedContext, bounds: Bounds, offset: int, max_messages: int, max_bytes: int, *, join: bool = False
+) -> Batch:
+    """Read messages from `offset` on, within the limits; one at least, unless they were truncated meanwhile.
+
+    `join`: those that continue one another may come as one.
+    """
+    entries: list[Entry] = []
     total = 0
-    async for message in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
-        total += len(message.data)
-        if messages and total > max_bytes:
+    async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
+        entries.append(entry)
+        total += len(entry.data) if join else written_bytes(entry)
+        if total > max_bytes:
             break
-        messages.append(message)
-    stop = offset + len(messages)
-    return Batch(offset, messages, stop, closed=bounds.closed and stop == bounds.tail)
+    if join:
+        found = joined(entries, max_bytes)
+        messages, spans, stop = found.messages, found.spans, offset + found.count
+    else:
+        messages, spans = _within([message for entry in entries for message in pieces(entry)], max_bytes), {}
+        stop = offset + len(messages)
+    return Batch(offset, messages, stop, closed=bounds.closed and stop == bounds.tail, spans=spans)
 
 
-async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Message]:
-    """Yield the plan's messages in order; end early at one that is gone."""
+def _within(messages: list[Message], max_bytes: int) -> list[Message]:
+    total = 0
+    for at, message in enumerate(messages):
+        total += len(message.data)
+        if at and total > max_bytes:
+            return messages[:at]
+    return messages
+
+
+async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Entry]:
+    """Yield what there is of the plan's messages, in order; end early at one that is gone."""
     at = plan.start
     rounds = [plan.pages[first : first + PAGES_PER_ROUND] for first in range(0, len(plan.pages), PAGES_PER_ROUND)]
     for pages in rounds:
@@ -72,30 +92,30 @@ async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan) -> AsyncIt
             stop = min((page + 1) * PAGE, plan.stop)
             if value is not None:
                 found = _sealed(value, at, stop)
-                for message in found:
-                    yield message
-                at += len(found)
+                for entry in found:
+                    yield entry
+                at += sum(map(span, found))
             else:
                 about = state.decode_unsealed((await ctx.get(state.unsealed_key(page)))[0], page)
-                async for message in _by_keys(ctx, range(at, stop), about, {}, sure=False):
-                    yield message
-                    at += 1
+                async for entry in _by_keys(ctx, range(at, stop), about, {}, sure=False):
+                    yield entry
+                    at += span(entry)
             if at < stop:
                 return
     if plan.keys:
-        about = UnsealedPage(bounds.open_events, {at: bounds.open_size(at) for at in plan.keys})
-        async for message in _by_keys(ctx, plan.keys, about, bounds.open_data):
-            yield message
+        about = UnsealedPage(bounds.open_events, {at: bounds.open_size(at) for at in plan.keys}, bounds.open_joins)
+        async for entry in _by_keys(ctx, plan.keys, about, bounds.open_data):
+            yield entry
 
 
-def _sealed(value: bytes, start: int, stop: int) -> list[Message]:
-    first, messages = state.decode_page(value)
-    return messages[start - first : stop - first] if start >= first else []
+def _sealed(value: bytes, start: int, stop: int) -> list[Entry]:
+    first, entries = state.decode_entries(value)
+    return parts(entries, start - first, stop - first) if start >= first else []
 
 
 async def _by_keys(
     ctx: SharedContext, offsets: range, about: UnsealedPage, inlined: Mapping[int, bytes], *, sure: bool = True
-) -> AsyncIterator[Message]:
+) -> AsyncIterator[Entry]:
     """Yield messages of one page that is not sealed, up to the first that is gone.
 
     Not `sure`: its page was looked for first. What is found in a second place counts only if the head has not passed
@@ -111,11 +131,13 @@ async def _by_keys(
             page = (await ctx.get(state.page_key(page_of(missing))))[0]
         if (missing is not None or not sure) and await _head(ctx) > start:
             return
-        for at in part[: None if missing is None else missing - start]:
-            yield Message(found[at], about.events.get(at))
+        here = part[: None if missing is None else missing - start]
+        messages = [Message(found[at], about.events.get(at)) for at in here]
+        for entry in state.entries_of(start, messages, about.joins):
+            yield entry
         if missing is not None:
-            for message in [] if page is None else _sealed(page, missing, offsets.stop):
-                yield message
+            for entry in [] if page is None else _sealed(page, missing, offsets.stop):
+                yield entry
             return
 
 

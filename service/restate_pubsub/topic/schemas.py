@@ -35,6 +35,7 @@ APPEND: Schema = _object(
         digest={"type": "string", "description": "The digest of those"},
         last={"type": "boolean", "default": False, "description": "The stream ends with this batch"},
     ),
+    join={"type": "string", "minLength": 1, "maxLength": 64, "description": "The field that the messages continue"},
 )
 PULL: Schema = _object(
     [],
@@ -42,6 +43,7 @@ PULL: Schema = _object(
     limit={"type": "integer", "minimum": 1},
     timeout={"type": "number", "minimum": 0, "maximum": MAX_TIMEOUT, "description": "Seconds to wait"},
     subscriber={"type": "string", "minLength": 1, "maxLength": MAX_SUBSCRIBER_LENGTH},
+    join={"type": "boolean", "default": False, "description": "Messages that continue one another may come as one"},
 )
 PULLED: Schema = _object(
     ["messages", "nextOffset"],
@@ -51,6 +53,7 @@ PULLED: Schema = _object(
     events={"type": "object", "additionalProperties": _EVENT, "description": "Event names by offset"},
     closed={"type": "boolean"},
     head=_OFFSET,
+    spans={"type": "object", "description": "How many offsets a message covers, by index, where more than one"},
 )
 SUBSCRIBE: Schema = _object(
     ["offset", "id"],

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from restate_pubsub.protocol.calls import StreamRef, Subscription, decode, decode_messages
+from restate_pubsub.errors import PubsubError
+from restate_pubsub.protocol.calls import StreamRef, Subscription, decode
+from restate_pubsub.protocol.joined import Entry, Run, pieces, runs, span
 from restate_pubsub.protocol.json_text import Mask
-from restate_pubsub.protocol.messages import Message, event_names, join, named
-from restate_pubsub.topic.log import PAGE, Bounds, UnsealedPage, emptied
+from restate_pubsub.protocol.messages import Batch, Message, event_names, join, named
+from restate_pubsub.topic.log import PAGE, Bounds, Joining, Stretch, UnsealedPage, emptied
 from restate_pubsub.topic.policy import Policy, StoredPolicy
 from restate_pubsub.topic.streams import KnownStream
 
@@ -111,6 +113,15 @@ class Topic:
         )
 
 
+class StoredStretch(msgspec.Struct, array_like=True, omit_defaults=True):
+    """A stretch as JSON: a short array, since it is part of every write."""
+
+    start: int
+    stop: int
+    field: str
+    continues: bool = False
+
+
 class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     """The `messagesMetadata` state key. The reference writes `head` and `tail` alone.
 
@@ -139,14 +150,30 @@ class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     forgot: int = 0
     round: int = 0
     life: int = 0
+    open_joins: list[StoredStretch] = []
+    last_join: tuple[str, str] | None = None
+
+
+class StoredRun(msgspec.Struct, array_like=True, omit_defaults=True):
+    """A run as JSON: its place among the page's values, where its text begins there, and its pieces' bytes."""
+
+    index: int
+    at: int
+    lengths: list[int]
+    continues: bool = False
 
 
 class Page(msgspec.Struct, omit_defaults=True):
-    """A sealed page: the messages from `offset` on."""
+    """A sealed page from `offset` on: `messages`, or the values of `joined`, of which `runs` are several as one.
+
+    The version before knows no runs: it refuses a page without `messages`, instead of taking a run for a message.
+    """
 
     offset: int
-    messages: list[msgspec.Raw]
+    messages: list[msgspec.Raw] | None = None
+    joined: list[msgspec.Raw] | None = None
     events: dict[str, str] = {}
+    runs: list[StoredRun] = []
 
 
 class Unsealed(msgspec.Struct, omit_defaults=True):
@@ -158,6 +185,7 @@ class Unsealed(msgspec.Struct, omit_defaults=True):
     size: int = 0
     events: dict[str, str] = {}
     sizes: dict[str, int] | None = None
+    joins: list[StoredStretch] = []
 
 
 def decode_topic(raw: bytes | None) -> Topic:
@@ -178,6 +206,8 @@ def decode_topic(raw: bytes | None) -> Topic:
         swept=meta.head if meta.swept is None else meta.swept,
         size=meta.size,
         sized_from=meta.sized_from if ours else meta.tail,
+        open_joins=_stretches(meta.open_joins, mask),
+        last_join=None if meta.last_join is None else Joining(mask.text(meta.last_join[0]), meta.last_join[1]),
     )
     return Topic(
         bounds,
@@ -195,6 +225,14 @@ def decode_topic(raw: bytes | None) -> Topic:
         life=meta.life,
         exists=True,
     )
+
+
+def _stretches(stored: Sequence[StoredStretch], mask: Mask) -> tuple[Stretch, ...]:
+    return tuple([Stretch(one.start, one.stop, mask.text(one.field), one.continues) for one in stored])
+
+
+def _stored_stretches(stretches: Sequence[Stretch]) -> list[StoredStretch]:
+    return [StoredStretch(one.start, one.stop, one.field, one.continues) for one in stretches]
 
 
 def _sizes(meta: Metadata, inlined: Mapping[int, bytes]) -> dict[int, int]:
@@ -232,6 +270,8 @@ def encode_topic(topic: Topic) -> bytes:
             forgot=topic.forgot,
             round=topic.round,
             life=topic.life,
+            open_joins=_stored_stretches(bounds.open_joins),
+            last_join=None if bounds.last_join is None else (bounds.last_join.field, bounds.last_join.writer),
         )
     )
 
@@ -246,15 +286,64 @@ def encode_subscriptions(waiting: Sequence[Subscription]) -> bytes:
     return msgspec.json.encode(waiting)
 
 
-def encode_page(offset: int, messages: Sequence[Message]) -> bytes:
-    """Write a sealed page that starts at `offset`."""
-    return b'{"offset":%d,"messages":[%b]%b}' % (offset, join(messages), event_names(offset, messages))
+def entries_of(offset: int, messages: Sequence[Message], joins: Sequence[Stretch]) -> list[Entry]:
+    """Put the messages from `offset` on together, as far as `joins` says that they continue one another."""
+    found: list[Entry] = []
+    at, stop = offset, offset + len(messages)
+    for one in joins:
+        first, last = max(one.start, at), min(one.stop, stop)
+        if first >= last:
+            continue
+        found += messages[at - offset : first - offset]
+        continues = one.continues or first > one.start
+        found += runs(messages[first - offset : last - offset], one.field, continues=continues)
+        at = last
+    found += messages[at - offset :]
+    return found
+
+
+def encode_page(offset: int, messages: Sequence[Message], joins: Sequence[Stretch] = ()) -> bytes:
+    """Write a sealed page that starts at `offset`; what continues according to `joins` is written as runs."""
+    entries = entries_of(offset, messages, joins) if joins else messages
+    stored = [
+        StoredRun(index, entry.at, list(entry.lengths), entry.continues)
+        for index, entry in enumerate(entries)
+        if isinstance(entry, Run)
+    ]
+    if not stored:
+        return b'{"offset":%d,"messages":[%b]%b}' % (offset, join(messages), event_names(enumerate(messages, offset)))
+    values = [Message(entry.data, entry.event) for entry in entries]
+    spans = {index: span(entry) for index, entry in enumerate(entries)}
+    names = event_names(Batch(offset, values, offset + len(messages), spans=spans).placed())
+    return b'{"offset":%d,"joined":[%b]%b,"runs":%b}' % (offset, join(values), names, msgspec.json.encode(stored))
+
+
+def decode_entries(raw: bytes) -> tuple[int, list[Entry]]:
+    """Read a sealed page: its first offset, and its messages and runs.
+
+    Raises:
+        PubsubError: it has neither; another version wrote it.
+
+    """
+    mask = Mask(raw)
+    page = decode(mask.masked, Page, "page")
+    values = page.messages if page.joined is None else page.joined
+    if values is None:
+        msg = f"The page at offset {page.offset} holds neither messages nor runs: another version wrote it"
+        raise PubsubError(msg)
+    texts = [mask.restore(bytes(value)) for value in values]
+    spans = {run.index: len(run.lengths) for run in page.runs}
+    entries: list[Entry] = list(named(page.offset, texts, page.events, spans))
+    for run in page.runs:
+        data, event = entries[run.index][:2]
+        entries[run.index] = Run(data, event, run.at, run.lengths, run.continues)
+    return page.offset, entries
 
 
 def decode_page(raw: bytes) -> tuple[int, list[Message]]:
-    """Read a sealed page: its first offset and its messages."""
-    page, texts, _ = decode_messages(raw, Page, "page", "messages")
-    return page.offset, named(page.offset, texts, page.events)
+    """Read a sealed page: its first offset and its messages, each as it was written."""
+    offset, entries = decode_entries(raw)
+    return offset, [message for entry in entries for message in pieces(entry)]
 
 
 def encode_unsealed(about: UnsealedPage) -> bytes:
@@ -264,6 +353,7 @@ def encode_unsealed(about: UnsealedPage) -> bytes:
             sum(about.sizes.values()),
             {str(at): name for at, name in about.events.items()},
             {str(at): size for at, size in about.sizes.items()},
+            _stored_stretches(about.joins),
         )
     )
 
@@ -272,11 +362,16 @@ def decode_unsealed(raw: bytes | None, page: int) -> UnsealedPage:
     """Read what is known of a full page that is not sealed; the reference's pages have no such key."""
     if not raw:
         return UnsealedPage()
-    about = decode(raw, Unsealed, "page events")
+    mask = Mask(raw)
+    about = decode(mask.masked, Unsealed, "page events")
     sizes = about.sizes
     if sizes is None:  # the version before knew only the sum, and clears the page as a whole
         sizes = {str((page + 1) * PAGE - 1): about.size}
-    return UnsealedPage({int(at): name for at, name in about.events.items()}, {int(at): n for at, n in sizes.items()})
+    return UnsealedPage(
+        {int(at): name for at, name in about.events.items()},
+        {int(at): n for at, n in sizes.items()},
+        _stretches(about.joins, mask),
+    )
 
 
 def decode_stream(raw: bytes | None) -> KnownStream | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import msgspec
 
@@ -55,6 +56,12 @@ class Admitted:
     known: KnownStream | None
     messages: Sequence[Message]
     announced: int = 0
+
+
+def writer_name(ref: StreamRef) -> str:
+    """Return a short name of a stream's attempt, by which its messages are told from all others'."""
+    whose = f"{ref.start is None}\n{ref.attempt or ''}\n{ref.id}"
+    return sha256(whose.encode()).hexdigest()[:16]
 
 
 def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message], tail: int) -> Admitted:

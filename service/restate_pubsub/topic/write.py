@@ -26,7 +26,7 @@ async def write(ctx: ExclusiveContext, bounds: Bounds, plan: AppendPlan, message
             for at in range(page.start, min(first, page.stop))
         ]
         after = messages[max(page.start - first, 0) : page.stop - first]
-        ctx.set(state.page_key(page.page), state.encode_page(page.start, [*before, *after]))
+        ctx.set(state.page_key(page.page), state.encode_page(page.start, [*before, *after], page.joins))
     for at in plan.keys:
         ctx.set(state.message_key(at), messages[at - first].data)
     for number, about in plan.unsealed.items():
@@ -62,7 +62,7 @@ async def seal(
         return  # something is missing that should not be: sealed without it, it would be lost for good
     older = [Message(already[at], events.get(at)) for at in range(start, first)]
     new = messages[max(start - first, 0) : page.stop - first]
-    ctx.set(state.page_key(page.page), state.encode_page(start, [*older, *new]))
+    ctx.set(state.page_key(page.page), state.encode_page(start, [*older, *new], page.joins))
     for at in range(start, page.stop):
         ctx.clear(state.message_key(at))
     ctx.clear(state.unsealed_key(page.page))

@@ -30,6 +30,7 @@ from restate_pubsub.errors import (
     WrongAddress,
 )
 from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.joined import check_field
 from restate_pubsub.protocol.json_text import check_size, compact
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Message
@@ -137,15 +138,17 @@ class Publishing:
         _refuse_calls(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         close, linger = flag_of(request, "close"), linger_of(request)
+        join = request.query_params.get("join")
+        check_field(join)
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             msg = f"Idempotency-Key has {len(key)} characters; use 1 to {MAX_KEY_LENGTH}"
             raise InvalidRequest(msg)
         if kind == JSON:
-            return await self._one(request, topic, upload, key, close=close)
+            return await self._one(request, topic, upload, key, close=close, join=join)
         if kind == NDJSON:
             try:
-                return await self._many(request, topic, upload, key, close=close, linger=linger)
+                return await self._many(request, topic, upload, key, close=close, linger=linger, join=join)
             except StreamFailed as error:
                 # Nothing of this request is there: what is there is the other one's.
                 raise error.cause if isinstance(error.cause, KeyReused) else error from None
@@ -170,18 +173,35 @@ class Publishing:
         upload.meter.take(messages=1)
         return compact(body, self._limits.message_bytes)
 
-    async def _one(self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool) -> Response:
+    async def _one(
+        self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool, join: str | None
+    ) -> Response:
         message = Message(await self._body(request, upload))
         # The topic itself remembers the key, for as long as the message is in its log.
         stream = None if key is None else StreamRef(key, start=0, digest="", last=True)
-        done = await self._client.append_encoded(topic, [message], close=close, stream=stream)
+        done = await self._client.append_encoded(topic, [message], close=close, stream=stream, join=join)
         return JSONResponse({"offset": done.offset, "nextOffset": done.next_offset, "count": 1})
 
     async def _many(
-        self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool, linger: float
+        self,
+        request: Request,
+        topic: str,
+        upload: Upload,
+        key: str | None,
+        *,
+        close: bool,
+        linger: float,
+        join: str | None,
     ) -> Response:
         stream = TokenStream(
-            self._client, topic, self._limits, stream_id=key, resume=key is not None, close=close, linger=linger
+            self._client,
+            topic,
+            self._limits,
+            stream_id=key,
+            resume=key is not None,
+            close=close,
+            linger=linger,
+            join=join,
         )
         broken: tuple[str, PubsubError] | None = None
         number = 0

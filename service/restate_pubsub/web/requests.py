@@ -74,9 +74,9 @@ def _number(name: str, text: str) -> int:
     raise InvalidRequest(msg)
 
 
-def flag_of(request: Request, name: str) -> bool:
-    """Return a query parameter that is true or false; false where it is missing."""
-    text = request.query_params.get(name, "false").lower()
+def flag_of(request: Request, name: str, *, default: bool = False) -> bool:
+    """Return a query parameter that is true or false; `default` where it is missing."""
+    text = request.query_params.get(name, "true" if default else "false").lower()
     if text not in ("true", "false", "1", "0", ""):
         msg = f"{name} {text[:80]!r} is neither true nor false"
         raise InvalidRequest(msg)

@@ -80,6 +80,7 @@ class Streams:
             topic, expires = await self._callers.permitted(request, "subscribe")
             start = start_of(request)
             strict = flag_of(request, "strict")
+            join = flag_of(request, "join", default=True)
             visible_heartbeats = choice_of(request, "heartbeat", ("comment", "event")) == "event"
             if self._health.draining:
                 if "text/event-stream" in request.headers.get("accept", ""):
@@ -93,7 +94,7 @@ class Streams:
             undo.callback(place.leave)
             if not self._hub.follows(topic):
                 await self._admission.new_topic(client, lambda: self._hub.topics)
-            reader = self._hub.open(topic, start)
+            reader = self._hub.open(topic, start, join=join)
             undo.callback(reader.close)
             if await _finished(reader, start, strict=strict):
                 return Response(status_code=204, headers={"cache-control": "no-store"})

@@ -38,6 +38,7 @@ class Log:
         self.gate.set()
         self.refuse: Exception | None = None
         self.aborts = 0
+        self.joins: list[str | None] = []
         self.lost: list[str | None] = []
 
     @property
@@ -51,6 +52,7 @@ class Log:
         *,
         close: bool = False,
         stream: StreamRef | None = None,
+        join: str | None = None,
         idempotency_key: str | None = None,
     ) -> Appended:
         self.calls += 1
@@ -70,6 +72,7 @@ class Log:
         self.batches.append([message.data for message in messages])
         self.keys.append(idempotency_key)
         self.refs.append(stream)
+        self.joins.append(join)
         self.closed = close
         return Appended(first, first + len(messages))
 
@@ -406,3 +409,27 @@ def test_a_bad_linger_is_refused(linger: float) -> None:
     """By its value and the rule."""
     with pytest.raises(InvalidRequest, match="not between 0 and 10 seconds"):
         TokenStream(Log(), "t", Limits(), linger=linger)
+
+
+async def test_what_gathers_during_a_call_is_one_message_where_the_writer_joins(log: Log) -> None:
+    """With the texts of all; `written` and `acknowledged` count what was given to `write`."""
+    log.gate.clear()
+    async with TokenStream(log, "t", Limits(), join="text") as stream:
+        await stream.write({"text": "Hel"})
+        await until(lambda: log.calls, "the first call")
+        for text in ("lo", " ", "you"):
+            await stream.write({"text": text})
+        await stream.write({"done": True})
+        log.gate.set()
+    assert log.messages == [b'{"text":"Hel"}', b'{"text":"lo you"}', b'{"done":true}']
+    assert (stream.next_offset, stream.acknowledged, stream.written) == (3, 5, 5)
+    assert {"text"} == set(log.joins)
+
+
+async def test_a_counted_stream_sends_every_message_by_itself(log: Log) -> None:
+    """However it is cut, a repetition counts the same."""
+    async with TokenStream(log, "t", Limits(), stream_id="k", resume=True, join="text") as stream:
+        for text in "abc":
+            await stream.write({"text": text})
+    assert [b'{"text":"a"}', b'{"text":"b"}', b'{"text":"c"}'] == log.messages
+    assert {"text"} == set(log.joins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -13,11 +14,12 @@ from restate_pubsub.errors import OffsetGone, PullTimeout, Unavailable
 from restate_pubsub.fanout import puller as puller_module
 from restate_pubsub.fanout.catch_up import READ_MESSAGES, Appetite
 from restate_pubsub.fanout.feed import FeedOptions
+from restate_pubsub.fanout.frames import Frames
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.observer import NullObserver
 from restate_pubsub.fanout.pages import READ_BYTES, SHARE, Page, Pages
 from restate_pubsub.fanout.reader import Reader
-from restate_pubsub.fanout.ring import TAKE_MAX_BYTES, Ring
+from restate_pubsub.fanout.ring import TAKE_MAX_BYTES
 from restate_pubsub.fanout.ring_memory import RingMemory
 from restate_pubsub.fanout.source import MemorySource
 from restate_pubsub.fanout.steps import Chunk, Step
@@ -39,15 +41,17 @@ class Pulled(MemorySource):
         self.held: asyncio.Event | None = None
         """While set to an event that is not: reads wait for it."""
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
         if wait:
-            return await super().pull(topic, offset, limit=limit, wait=wait)
+            return await super().pull(topic, offset, limit=limit, wait=wait, join=join)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             if self.held is not None:
                 await self.held.wait()
-            batch = await super().pull(topic, offset, limit=limit)
+            batch = await super().pull(topic, offset, limit=limit, join=join)
         finally:
             self.under_way -= 1
         total, count = 0, 0
@@ -57,6 +61,8 @@ class Pulled(MemorySource):
                 break
             count += 1
         self.reads.append((offset, count))
+        if count == len(batch.messages):
+            return batch
         return Batch(offset, batch.messages[:count], offset + count, head=batch.head)
 
 
@@ -88,10 +94,10 @@ async def test_readers_that_start_together_share_the_reads() -> None:
     """A herd after a restart costs the log what one reader costs."""
     source = Pulled()
     hub = Hub(source, "here", encoded)
-    source.append("t", *numbers(0, 2000))
+    source.append("t", *numbers(0, READ_MESSAGES + 1000))
     readers = [Following(hub.open("t", Start("offset", at % 30))) for at in range(100)]
-    await asyncio.gather(*(reader.is_told(lines(at % 30, 2000)) for at, reader in enumerate(readers)))
-    assert [(0, READ_MESSAGES), (READ_MESSAGES, 2000 - READ_MESSAGES)] == source.reads
+    await asyncio.gather(*(reader.is_told(lines(at % 30, READ_MESSAGES + 1000)) for at, reader in enumerate(readers)))
+    assert [(0, READ_MESSAGES), (READ_MESSAGES, 1000)] == source.reads
     for reader in readers:
         await reader.close()
     await hub.close()
@@ -248,10 +254,12 @@ async def test_a_page_whose_beginning_is_gone_is_read_from_the_readers_offset() 
     """The head has moved into the object's page, where this process has not heard of that."""
 
     class Cut(Pulled):
-        async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+        async def pull(
+            self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+        ) -> Batch:
             if not wait and offset < 5:
                 raise OffsetGone(offset, 5)
-            return await super().pull(topic, offset, limit=limit, wait=wait)
+            return await super().pull(topic, offset, limit=limit, wait=wait, join=join)
 
     source = Cut()
     hub = Hub(source, "here", encoded)
@@ -300,11 +308,9 @@ class Kept:
     """A page, and whether it is still kept."""
 
     def __init__(self, size: int, gone: list[Kept] | None = None) -> None:
-        ring = Ring()
-        ring.extend([b"x" * size])
         self.here = True
         self.gone = gone
-        self.page = Page(ring, self.forget)
+        self.page = Page(Frames([0], [b"x" * size], 0, 1), join=False, forget=self.forget)
 
     def forget(self, _page: Page) -> None:
         self.here = False
@@ -364,5 +370,58 @@ async def test_the_sum_of_the_pages_is_known(steps: list[tuple[str, int]]) -> No
             kept = all_kept[number % len(all_kept)]
             pages.drop(kept.page)
             kept.here = False
-        assert sum(kept.page.ring.size for kept in all_kept if kept.here) == pages.size == memory.total <= 100
+        assert sum(kept.page.frames.size for kept in all_kept if kept.here) == pages.size == memory.total <= 100
     pages.close()
+
+
+def texts(start: int, stop: int) -> list[Message]:
+    return [Message(b'{"text":"%d "}' % at) for at in range(start, stop)]
+
+
+def framed(offset: int, message: Message) -> bytes:
+    return b"%d %b\n" % (offset + 1, message.data)
+
+
+async def frames(hub: Hub, start: Start, count: int, *, join: bool) -> list[tuple[int, str]]:
+    """Read up to an offset; return each frame's id and text."""
+    reader = hub.open("t", start, join=join)
+    data, at = b"", 0
+    async for step in reader.steps():
+        if isinstance(step, Chunk):
+            data, at = data + step.data, step.next_offset
+        if at >= count:
+            break
+    reader.close()
+    lines = [line.partition(b" ") for line in data.splitlines()]
+    return [(int(number), json.loads(message)["text"]) for number, _, message in lines]
+
+
+@pytest.mark.parametrize("hot", [False, True])
+async def test_who_comes_late_gets_what_is_behind_as_one_and_then_tokens(hot: bool) -> None:  # noqa: FBT001
+    """Also where the single messages are still at hand; and from any place on exactly what follows it."""
+    source, hub = Pulled(), None
+    if hot:
+        hub = Hub(source, "here", framed)
+        first = hub.open("t", Start())
+        await first.resolve_start()
+    source.append("t", *texts(0, 200))
+    if hub is None:
+        hub = Hub(source, "here", framed)
+    else:
+        assert len(await frames(hub, Start(), 200, join=False)) == 200
+    whole = await frames(hub, Start(), 200, join=True)
+    assert [(200, "".join(f"{at} " for at in range(200)))] == whole
+    for place in (1, 63, 64, 135):
+        rest = await frames(hub, Start("offset", place, resumes=True), 200, join=True)
+        assert "".join(f"{at} " for at in range(place, 200)) == "".join(text for _, text in rest)
+        assert rest[-1][0] == 200
+        assert len(rest) == 1
+    assert len(await frames(hub, Start(), 200, join=False)) == 200
+    follower = hub.open("t", Start(), join=True)
+    steps = follower.steps()
+    await anext(steps)
+    source.append("t", *texts(200, 202))
+    chunk = await anext(steps)
+    assert isinstance(chunk, Chunk)
+    assert b'201 {"text":"200 "}\n202 {"text":"201 "}\n'.startswith(chunk.data)
+    await hub.close()

@@ -31,7 +31,10 @@ class Scripted:
     async def position(self, _topic: str) -> Position:
         return Position(self.head, self.tail, self.closed)
 
-    async def pull(self, _topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+    async def pull(
+        self, _topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
+        del join
         answer: asyncio.Future[Batch] = asyncio.get_running_loop().create_future()
         (self.pulled if limit is None and wait else self.read).put_nowait((offset, answer))
         return await answer

@@ -403,9 +403,11 @@ class Stubborn(Slow):
         super().__init__()
         self.lets_go = asyncio.Event()
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
         try:
-            return await super().pull(topic, offset, limit=limit, wait=wait)
+            return await super().pull(topic, offset, limit=limit, wait=wait, join=join)
         finally:
             await self.lets_go.wait()
 
@@ -534,10 +536,12 @@ class Hot(MemorySource):
         super().__init__()
         self.times: list[float] = []
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
         self.append(topic, *numbers(len(self.times), len(self.times) + 1))
         self.times.append(asyncio.get_running_loop().time())
-        return await super().pull(topic, offset, limit=limit, wait=wait)
+        return await super().pull(topic, offset, limit=limit, wait=wait, join=join)
 
 
 async def test_a_feed_of_a_hot_topic_now_and_then_pulls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,10 @@ class Noted(MemorySource):
         self.times: list[float] = []
         self.answers = answers
 
-    async def pull(self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0) -> Batch:
-        del topic, offset, limit, wait
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
+        del topic, offset, limit, wait, join
         self.times.append(asyncio.get_running_loop().time())
         await asyncio.sleep(0)
         answer = next(self.answers)

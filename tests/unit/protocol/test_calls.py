@@ -152,10 +152,11 @@ def test_no_message_makes_its_neighbours_unreadable() -> None:
 def test_an_append_with_half_a_surrogate_pair_is_read() -> None:
     """With its events and flags."""
     text = b'{"messages":[{"data":"\\ud83d"},{"data": {"a": 1}, "event":"tool"}],"close":true}'
-    messages, close, stream = calls.decode_append(text)
+    messages, close, stream, join = calls.decode_append(text)
     assert [Message(b'"\\ud83d"'), Message(b'{"a":1}', "tool")] == messages
     assert close
     assert stream is None
+    assert join is None
 
 
 def test_a_stream_is_what_its_name_means_however_it_is_written() -> None:
@@ -243,4 +244,5 @@ def test_an_append_is_read_as_it_is_written() -> None:
     """What the client sends is what the object gets."""
     ref: Any = calls.StreamRef("s", attempt="a", first=True)
     messages = [Message(b"1", "tool"), Message(b'"x"')]
-    assert (messages, True, ref) == calls.decode_append(calls.encode_append(messages, close=True, stream=ref))
+    written = calls.encode_append(messages, close=True, stream=ref, join="t\u00e9xt")
+    assert calls.AppendInput(messages, close=True, stream=ref, join="t\u00e9xt") == calls.decode_append(written)

@@ -1,0 +1,124 @@
+"""What a topic's state says of messages that continue one another, from the handlers' side."""
+
+from __future__ import annotations
+
+import json
+
+from restate_pubsub.protocol.calls import StreamRef, decode_pull_response, encode_append
+from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.topic import state
+from restate_pubsub.topic.handlers import Handlers
+from restate_pubsub.topic.memory import MemoryTopic
+from restate_pubsub.topic.policy import Policy
+from restate_pubsub.topic.steps import TopicOptions
+
+
+class Topic:
+    """The handlers on a topic in memory."""
+
+    def __init__(self, *, pages: bool = True) -> None:
+        self.topic = MemoryTopic()
+        self.handlers = Handlers(TopicOptions(policy=Policy(pages=pages)))
+
+    def call(self, handler: str, argument: bytes | None = None) -> bytes:
+        call = self.topic.call(handler, argument)
+        self.topic.start(self.handlers, call).to_end()
+        assert isinstance(call.outcome, bytes), call.outcome
+        return call.outcome
+
+    def write(
+        self, *texts: str, attempt: str | None = None, join: str | None = "text", event: str | None = None
+    ) -> None:
+        messages = [Message(b'{"text":%b}' % json.dumps(text).encode(), event) for text in texts]
+        ref = None if attempt is None else StreamRef("s", attempt, first=True)
+        self.call("append", encode_append(messages, close=False, stream=ref, join=join))
+
+    def pull(self, offset: int = 0, *, join: bool = True) -> Batch:
+        asked = json.dumps({"offset": offset, "timeout": 0, "join": join}).encode()
+        return decode_pull_response(self.call("pull", asked), offset)
+
+    def texts(self, offset: int = 0) -> list[str]:
+        return [json.loads(message.data).get("text", "-") for message in self.pull(offset).messages]
+
+
+def test_tokens_one_by_one_are_read_as_one_message_across_pages() -> None:
+    topic = Topic()
+    for at in range(200):
+        topic.write(f"{at} ")
+    batch = topic.pull()
+    assert (["".join(f"{at} " for at in range(200))], {0: 200}, 200) == (topic.texts(), batch.spans, batch.next_offset)
+    assert ["".join(f"{at} " for at in range(70, 200))] == topic.texts(70)
+
+
+def test_without_join_every_message_is_read_as_it_was_written() -> None:
+    topic, plain = Topic(), Topic()
+    for at in range(150):
+        topic.write(str(at))
+        plain.write(str(at), join=None)
+    assert plain.pull(join=False) == topic.pull(join=False) == plain.pull()
+
+
+def test_what_was_written_without_join_is_not_joined_nor_is_what_follows_it() -> None:
+    topic = Topic()
+    for join in ("text", None, "text"):
+        topic.write("a", "b", join=join)
+    assert ["ab", "a", "b", "ab"] == topic.texts()
+
+
+def test_attempts_and_other_writers_are_never_joined() -> None:
+    topic = Topic()
+    topic.write("a", attempt="one")
+    topic.write("b", attempt="one")
+    topic.write("c", attempt="two")  # says restart first
+    topic.write("d", attempt="two")
+    topic.write("e")
+    assert ["ab", "-", "cd", "e"] == topic.texts()
+
+
+def test_events_of_another_name_are_not_joined_and_keep_theirs() -> None:
+    topic = Topic()
+    topic.write("a", "b", event="thought")
+    topic.write(*"c" * 100, event="answer")
+    assert [("thought", 2), ("answer", 100)] == [
+        (message.event, topic.pull().spans[index]) for index, message in enumerate(topic.pull().messages)
+    ]
+
+
+def test_a_page_of_tokens_takes_a_quarter_of_the_bytes() -> None:
+    topic, plain = Topic(), Topic()
+    for one, join in ((topic, "text"), (plain, None)):
+        one.write(*["word "] * 6400, join=join)
+
+    def size(of: Topic) -> int:
+        return sum(len(raw) for key, raw in of.topic.state.items() if key.startswith("p_"))
+
+    assert size(topic) * 2 < size(plain)
+
+
+def test_a_page_without_runs_is_as_it_was() -> None:
+    topic = Topic()
+    topic.write(*["x"] * 64, join=None)
+    raw = topic.topic.state[state.page_key(0)]
+    assert raw.startswith(b'{"offset":0,"messages":[{"text":"x"},')
+    assert b"runs" not in raw
+    topic.write(*["x"] * 64, join="other")  # no message has that field
+    assert topic.topic.state[state.page_key(1)].startswith(b'{"offset":64,"messages":[')
+
+
+def test_without_pages_nothing_is_joined_and_unsealing_gives_each_message_its_key() -> None:
+    topic = Topic()
+    topic.write(*map(str, range(70)))
+    topic.handlers = Handlers(TopicOptions(policy=Policy(pages=False)))
+    topic.call("unseal", b"{}")
+    keys = {key: raw for key, raw in topic.topic.state.items() if key.startswith("m_")}
+    assert {f"m_{at}": b'{"text":"%d"}' % at for at in range(70)} == keys
+    topic.write("a", "b")
+    assert topic.pull(70).spans == {}
+
+
+def test_deleting_a_topic_ends_what_continues() -> None:
+    topic = Topic()
+    topic.write("a", "b")
+    topic.call("delete")
+    topic.write("c", "d")
+    assert ["cd"] == topic.texts(2)
