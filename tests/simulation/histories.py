@@ -110,7 +110,8 @@ class History:
         self.world.append(*self._texts(), join=self._joins())
 
     def _joins(self) -> bool:
-        return self.random.random() < 0.5
+        # With a randomness of its own: what else happens is the same with and without.
+        return random.Random(f"join {self.seed} {len(self.steps)}").random() < 0.5
 
     def _operate(self) -> None:
         operations: list[Callable[[], object]] = [

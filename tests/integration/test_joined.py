@@ -1,0 +1,96 @@
+"""Joined messages on a real Restate: written by tokens, read as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from restate_pubsub import PubsubClient, create_pubsub_client
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, state_of, stream
+
+TOKENS = [f"{at} \U0001f600" for at in range(300)]
+WHOLE = "".join(TOKENS)
+
+
+@pytest.fixture(scope="module")
+async def door(restate: RestateServer) -> AsyncIterator[Service]:
+    """Return a service that lets programs publish over HTTP."""
+    service = await Service(restate, PUBSUB_PUBLISH_ENABLED="true").start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+async def client(restate: RestateServer, door: Service) -> AsyncIterator[PubsubClient]:  # noqa: ARG001
+    """Return a client of the object."""
+    async with create_pubsub_client(restate.ingress_url) as client:
+        yield client
+
+
+async def texts(url: str, **headers: str) -> list[tuple[int, str]]:
+    """Return what a stream of a closed topic sends: each message's id and text."""
+    async with stream(url, **headers) as events:
+        found = await events.to_end()
+    return [(int(event.id), event.data["text"]) for event in found if event.event == "message"]
+
+
+async def test_an_answer_is_one_message_for_who_comes_late(door: Service, client: PubsubClient, topic: str) -> None:
+    """From every place on exactly the rest; each token by itself with join=false, and for older clients."""
+    for token in TOKENS:
+        await client.append(topic, [{"text": token}], join="text")
+    await client.close(topic)
+
+    assert [(300, WHOLE)] == await texts(door.topic_url(topic))
+    for place in (1, 63, 64, 200, 299):
+        rest = await texts(door.topic_url(topic), last_event_id=str(place))
+        assert "".join(TOKENS[place:]) == "".join(text for _, text in rest)
+        assert rest[-1][0] == 300
+    singly = await texts(door.topic_url(topic, "join=false"))
+    assert list(enumerate(TOKENS, 1)) == singly
+    assert TOKENS == [message.data["text"] async for message in client.pull(topic, 0)]
+    joined = [(one.offset, one.next_offset, one.data["text"]) async for one in client.pull(topic, 0, join=True)]
+    assert [(0, 300, WHOLE)] == joined
+
+
+async def test_a_body_of_lines_is_joined_and_a_repetition_of_it_adds_nothing(
+    door: Service, client: PubsubClient, topic: str
+) -> None:
+    """With a key every line is counted, and still read as one."""
+    body = b"".join(b'{"text":%b}\n' % json.dumps(token).encode() for token in TOKENS)
+    headers = {"content-type": "application/x-ndjson", "idempotency-key": "k"}
+    async with aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.post(door.topic_url(topic, "join=text"), data=body, headers=headers) as answer:
+                assert await answer.json() == {"offset": 0, "nextOffset": 300, "count": 300}
+    await client.close(topic)
+    assert [(300, WHOLE)] == await texts(door.topic_url(topic))
+
+
+async def test_tokens_that_gather_during_a_call_are_one_message(
+    client: PubsubClient, topic: str, restate: RestateServer
+) -> None:
+    """And a page of the state keeps what it took as runs."""
+    async with client.stream(topic, id="answer", join="text") as answer:
+        for token in TOKENS:
+            await answer.write({"text": token})
+    assert answer.acknowledged == 300
+    assert answer.next_offset is not None
+    assert answer.next_offset < 300
+    for at in range(64):
+        await client.append(topic, [{"text": str(at)}], join="text")
+    page = json.loads((await state_of(restate, topic))["p_0"])
+    assert page["runs"]
+    assert "messages" not in page
+
+
+async def test_a_field_that_is_none_is_refused(door: Service, topic: str) -> None:
+    """Before anything is written."""
+    async with aiohttp.ClientSession() as session:
+        headers = {"content-type": "application/json"}
+        async with session.post(door.topic_url(topic, f"join={'x' * 65}"), data=b"{}", headers=headers) as answer:
+            assert answer.status == 400
+            assert "join" in (await answer.json())["detail"]
