@@ -62,7 +62,8 @@ class Handlers:
     async def append(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
         """Append a batch of messages in one atomic step, and close the topic if asked to."""
         asked = calls.decode_append(raw)
-        done = await append(ctx, self.options, Request("append", asked.messages, asked.close, asked.stream, asked.join))
+        request = Request("append", asked.messages, asked.close, asked.stream, join=asked.join)
+        done = await append(ctx, self.options, request)
         return msgspec.json.encode({"offset": done.offset, "nextOffset": done.next_offset})
 
     async def close(self, ctx: ExclusiveContext) -> bytes:
