@@ -78,8 +78,8 @@ def test_attempts_and_other_writers_are_never_joined() -> None:
 def test_events_of_another_name_are_not_joined_and_keep_theirs() -> None:
     topic = Topic()
     topic.write("a", "b", event="thought")
-    topic.write(*"c" * 100, event="answer")
-    assert [("thought", 2), ("answer", 100)] == [
+    topic.write(*"c" * 100, event="said")
+    assert [("thought", 2), ("said", 100)] == [
         (message.event, topic.pull().spans[index]) for index, message in enumerate(topic.pull().messages)
     ]
 
