@@ -23,8 +23,18 @@ WAIT_MS = 15_000
 
 store: Any = redis.asyncio.Redis(port=int(sys.argv[2]), max_connections=100_000)
 Item = tuple[tuple[int, int], bytes]
-readers: dict[str, set[asyncio.Queue[Item]]] = {}
-followers: dict[str, asyncio.Task[None]] = {}
+
+
+class Topic:
+    """Who reads a topic, and the task that follows it."""
+
+    def __init__(self, name: str) -> None:
+        self.readers: set[asyncio.Queue[Item]] = set()
+        self.began = asyncio.Event()
+        self.task = asyncio.create_task(follow(name, self))
+
+
+topics: dict[str, Topic] = {}
 
 
 def number(entry: bytes) -> tuple[int, int]:
@@ -38,27 +48,30 @@ def item(entry: bytes, fields: dict[bytes, bytes]) -> Item:
     return number(entry), b"id: %b\ndata: %b\n\n" % (entry, fields[b"data"])
 
 
-async def follow(topic: str) -> None:
+async def follow(name: str, topic: Topic) -> None:
     """Hand what is new to every reader of a topic."""
-    last = await store.xrevrange(topic, count=1)
+    last = await store.xrevrange(name, count=1)
     at = last[0][0] if last else b"0-0"
+    topic.began.set()
     while True:
-        for _, entries in await store.xread({topic: at}, count=1000, block=WAIT_MS):
+        for _, entries in await store.xread({name: at}, count=1000, block=WAIT_MS):
             for at, fields in entries:
-                for queue in readers[topic]:
+                for queue in topic.readers:
                     queue.put_nowait(item(at, fields))
 
 
-async def events(topic: str, after: bytes) -> AsyncIterator[bytes]:
+async def events(name: str, after: bytes) -> AsyncIterator[bytes]:
     """Yield frames: first what is there, then what comes."""
     queue: asyncio.Queue[Item] = asyncio.Queue()
-    readers.setdefault(topic, set()).add(queue)
-    if topic not in followers:
-        followers[topic] = asyncio.create_task(follow(topic))
+    if name not in topics:
+        topics[name] = Topic(name)
+    topic = topics[name]
+    topic.readers.add(queue)
     try:
         yield b": hi\n"
         at = number(after)
-        for entry, fields in await store.xrange(topic, min=b"(" + after):
+        await topic.began.wait()  # what comes from here on is in the queue
+        for entry, fields in await store.xrange(name, min=b"(" + after):
             at, frame = item(entry, fields)
             yield frame
         while True:
@@ -71,9 +84,9 @@ async def events(topic: str, after: bytes) -> AsyncIterator[bytes]:
                 at = place
                 yield frame
     finally:
-        readers[topic].discard(queue)
-        if not readers[topic] and topic in followers:
-            followers.pop(topic).cancel()
+        topic.readers.discard(queue)
+        if not topic.readers and topics.get(name) is topic:
+            topics.pop(name).task.cancel()
 
 
 async def stream(request: Request) -> Response:
