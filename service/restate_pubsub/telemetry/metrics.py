@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
+
+from restate_pubsub.telemetry.deliveries import Deliveries
 
 PREFIX = "restate_pubsub"
-LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOST = ("reset", "timeout", "unreachable", "other")
 PULL_OUTCOMES = ("messages", "timeout", "gone", "unavailable", "error")
 
@@ -31,14 +32,8 @@ class Metrics:
         self._most = Gauge(f"{PREFIX}_streams_limit", "Most open streams that this process takes", registry=registry)
         self._topics = Gauge(f"{PREFIX}_topics", "Topics that this process follows", registry=registry)
         self._streams_total = Counter(f"{PREFIX}_streams_opened", "Streams opened", registry=registry)
-        self._delivered = Counter(f"{PREFIX}_messages_delivered", "Messages written to readers", registry=registry)
-        self._bytes = Counter(f"{PREFIX}_bytes_delivered", "Bytes of frames written to readers", registry=registry)
-        self._lag = Histogram(
-            f"{PREFIX}_delivery_lag_seconds",
-            "From a message's arrival in this process to the end of its write to a reader",
-            buckets=LAG_BUCKETS,
-            registry=registry,
-        )
+        self._deliveries = Deliveries(PREFIX)
+        registry.register(self._deliveries)
         self._arrived = Counter(
             f"{PREFIX}_messages_arrived",
             "Messages that came to a topic's feed, straight from a write in this process (local) or by a pull",
@@ -145,10 +140,7 @@ class Metrics:
 
     def delivered(self, messages: int, size: int, lag: float | None) -> None:
         """Messages were written to one reader."""
-        self._delivered.inc(messages)
-        self._bytes.inc(size)
-        if lag is not None:
-            self._lag.observe(lag)
+        self._deliveries.add(messages, size, lag)
 
     def arrived(self, messages: int, *, locally: bool) -> None:
         """Messages came to a feed."""
@@ -231,14 +223,9 @@ class Metrics:
             if metric.type != "histogram" and metric.name != f"{PREFIX}_build_info":
                 for sample in metric.samples:
                     values[".".join([sample.name.removeprefix(f"{PREFIX}_"), *sample.labels.values()])] = sample.value
-        buckets = [
-            (float(sample.labels["le"]), sample.value)
-            for metric in self._lag.collect()
-            for sample in metric.samples
-            if "le" in sample.labels
-        ]
-        bounds = [None if math.isinf(bound) else bound for bound, _ in buckets]
-        return {"figures": values, "deliveryLag": {"le": bounds, "count": [count for _, count in buckets]}}
+        lags = self._deliveries.lags()
+        bounds = [None if math.isinf(bound) else bound for bound, _ in lags]
+        return {"figures": values, "deliveryLag": {"le": bounds, "count": [count for _, count in lags]}}
 
 
 def reference() -> str:

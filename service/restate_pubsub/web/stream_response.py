@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +25,12 @@ HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 """What every stream carries. `no-transform` keeps proxies that compress from holding events back; nginx, which may
 buffer, wants to be told by a header of its own."""
 MEDIA_TYPE = "text/event-stream"
+LAST_HEAD = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    *((name.encode(), value.encode()) for name, value in HEADERS.items()),
+    (b"connection", b"close"),
+)
+"""The head of a stream that takes its connection over, which ends with it."""
 
 
 class _Encoded(ServerSentEvent):
@@ -38,7 +44,7 @@ class _Encoded(ServerSentEvent):
         return self._wire
 
 
-class StreamResponse(Response):
+class StreamResponse:
     """Streams a reader's frames; whatever happens, the reader is closed at the end.
 
     Where the server hands its connections over (`wire.py`), the response is over for everybody but the client as soon
@@ -74,7 +80,6 @@ class StreamResponse(Response):
         event = heartbeat_event(heartbeat) if visible_heartbeats else b""
         self._beat = event or HEARTBEAT
         self._opening = Opening(retry, beat=event, places=reader.start.kind != "offset")
-        super().__init__(None, headers=HEADERS, media_type=MEDIA_TYPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the topic ends, the client goes, its time is up, or it takes nothing for too long."""
@@ -84,8 +89,7 @@ class StreamResponse(Response):
             return
         handed_over = False
         try:
-            headers = [*_without_length(self.raw_headers), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+            await send({"type": "http.response.start", "status": 200, "headers": [*LAST_HEAD]})
             handed_over = await take_over(self._pushed(self._beats))
         finally:
             if not handed_over:
@@ -117,11 +121,6 @@ class StreamResponse(Response):
             self._on_end()
         if slow:
             self._on_slow()
-
-
-def _without_length(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """Leave out what Starlette says of a body that it takes to be empty."""
-    return (header for header in headers if header[0] != b"content-length")
 
 
 class _Sending(EventSourceResponse):

@@ -68,7 +68,7 @@ class Streams:
         self._admission = admission
         self._beats = Beats(settings.heartbeat)
 
-    async def endpoint(self, request: Request) -> Response:
+    async def endpoint(self, request: Request) -> Response | StreamResponse:
         """Answer `GET` and `HEAD`.
 
         Raises:
@@ -124,7 +124,7 @@ async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
         PubsubError: the reader is strict, and what it asks for is gone or not known.
 
     """
-    if strict or start.resumes or start.kind != "offset":
+    if (strict or start.resumes or start.kind != "offset") and not reader.begin():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reader.resolve_start(), STRICT_PATIENCE if strict else PATIENCE)
     if strict and not reader.resolved:
