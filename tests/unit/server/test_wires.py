@@ -216,6 +216,27 @@ async def test_nothing_of_the_server_s_own_is_kept(server: Server) -> None:
     assert [] == kept
 
 
+async def test_opening_a_stream_leaves_nothing_to_the_collector(server: Server) -> None:
+    """Circles of dead objects would make it walk all that the other streams hold."""
+    clients = [await opened(server)]
+    await server.nothing_left()
+    gc.collect()
+    gc.disable()
+    try:
+        clients += [await opened(server) for _ in range(10)]
+        await server.nothing_left()
+        server.app.scopes.clear()
+        await until(lambda: gc.collect() == 0, "nothing to collect", 1)
+        clients += [await opened(server) for _ in range(10)]
+        await server.nothing_left()
+        server.app.scopes.clear()
+        assert gc.collect() < len(clients)
+    finally:
+        gc.enable()
+    for client in clients:
+        client.writer.close()
+
+
 async def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With another asyncio or hypercorn, streams stay where they are."""
     assert handing_over.missing() is None
