@@ -13,6 +13,7 @@ PubsubError
 │   └── RequestTooLong      413  a request that publishes for too long, or too much
 ├── TopicClosed             409  a write to a closed topic
 ├── StreamReplaced          409  a batch of an attempt that a later one has replaced
+├── StreamStopped           409  a batch, or a later attempt, of a stream that was stopped
 ├── KeyReused               422  an idempotency key that came with another body before
 ├── AlreadyAnswered         409  somebody else answered the question first
 ├── NoSuchQuestion          404  nobody asks this here, or the answer was long ago
@@ -220,6 +221,35 @@ class StreamReplaced(PubsubError):
             f"Stream {stream!r} was opened again, or its topic was deleted since: this attempt must stop, "
             "and may open the stream anew"
         )
+
+
+class StreamStopped(PubsubError):
+    """The stream was stopped: nothing more of it is wanted, from this attempt or a later one."""
+
+    status = 409
+    code = "stream-stopped"
+    facts = ("offset",)
+
+    def __init__(self, message: str | None = None, *, offset: int | None = None, reason: str | None = None) -> None:
+        """`offset` is where the event `stop` is, `reason` what its sender said, where they are known."""
+        self.offset = offset
+        self.reason = reason
+        super().__init__(message)
+
+    @classmethod
+    def at(cls, stream: str, offset: int, reason: str | None) -> StreamStopped:
+        """Name the stream, where it was stopped, and why."""
+        why = "" if reason is None else f" ({reason})"
+        return cls(
+            f"Stream {stream!r} was stopped at offset {offset}{why}: end this step, and do not open the stream again",
+            offset=offset,
+            reason=reason,
+        )
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The reason as well."""
+        return super().metadata | ({} if self.reason is None else {"reason": self.reason})
 
 
 class KeyReused(PubsubError):

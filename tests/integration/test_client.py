@@ -13,11 +13,13 @@ import pytest
 
 from restate_pubsub import (
     CallAborted,
+    InvalidRequest,
     OffsetGone,
     PubsubClient,
     RetryPolicy,
     StreamFailed,
     StreamReplaced,
+    StreamStopped,
     TopicClosed,
     Unavailable,
     WrongAddress,
@@ -67,6 +69,55 @@ async def test_a_replaced_attempt_is_told_where_the_new_one_began(client: Pubsub
             await first.write("late")
     assert isinstance(failed.value.cause, StreamReplaced)
     assert 2 == failed.value.cause.offset  # after the `restart`
+
+
+# --- a stop ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_stopped_stream_s_writer_is_told_and_what_was_said_stays(client: PubsubClient, topic: str) -> None:
+    """From its next call on, at `write` or at the block's end, and so is a retry before it pays the model again."""
+    with pytest.raises(StreamStopped) as stopped:
+        async with client.stream(topic, id="step") as stream:
+            await stream.write("said")
+            await until(lambda: stream.acknowledged, "the first token")
+            assert 1 == await client.stop(topic, "step", reason="enough")
+            await stream.write("unsaid")
+    assert (1, "enough", True) == (stopped.value.offset, stopped.value.reason, stopped.value.final)
+    with pytest.raises(StreamStopped, match="enough"):
+        async with client.stream(topic, id="step"):
+            pytest.fail("the retry began")
+    assert 1 == await client.stop(topic, "step")  # twice is once
+    async with client.stream(topic, id="another") as other:
+        await other.write("goes on")
+    await client.close(topic)
+    assert [("said", None), ({"id": "step", "reason": "enough"}, "stop"), ("goes on", None)] == [
+        (message.data, message.event) async for message in client.pull(topic, 0)
+    ]
+
+
+async def test_a_stream_is_stopped_before_it_begins(client: PubsubClient, topic: str) -> None:
+    """The click came before the writer's first call."""
+    await client.stop(topic, "step")
+    with pytest.raises(StreamStopped):
+        async with client.stream(topic, id="step"):
+            pytest.fail("it began")
+
+
+@pytest.mark.parametrize(
+    "stop", [{}, {"id": ""}, {"id": "s", "reason": "x" * 257}, {"id": "s", "cancel": True}, {"id": 1}, [], "s"], ids=str
+)
+async def test_a_bad_stop_stops_nothing(restate: RestateServer, topic: str, stop: Any) -> None:
+    """It is a 400, and the topic has no event of it."""
+    status, answer = await call(restate, topic, "stop", stop)
+    assert (400, "invalid-request") == (status, answer["metadata"]["code"])
+    status, answer = await call(restate, topic, "info", None)
+    assert 0 == answer["tail"]
+
+
+async def test_nobody_publishes_a_stop_as_an_event(client: PubsubClient, topic: str) -> None:
+    """Readers would take it for one."""
+    with pytest.raises(InvalidRequest, match="stop"):
+        await client.publish(topic, {}, event="stop")
 
 
 # --- an operator's hand ----------------------------------------------------------------------------------------

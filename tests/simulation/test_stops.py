@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from restate_pubsub.errors import StreamStopped
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.topic import state
 from restate_pubsub.topic.memory import Call
@@ -62,6 +63,7 @@ OPERATIONS: dict[str, Operation] = {
     "delete": call("delete"),
     "sweep": call("sweep", {}),
     "open": opened("a"),
+    "stop": lambda world: world.stop("s", "enough"),
     "keyed": lambda world: world.append("k", "l", stream=StreamRef("key", start=0, digest="", last=True)),
 }
 
@@ -190,6 +192,25 @@ def test_a_request_that_was_killed_and_is_repeated_is_there_once(topic: str) -> 
         guarantee.at_rest(scene.world)
         texts = [message.data for _, message in sorted(scene.world.log.items())]
         assert [b'"k"', b'"l"'] == [text for text in texts if text in (b'"k"', b'"l"')]
+
+
+@pytest.mark.parametrize("topic", ["new", "short", "at a border", "streams", "truncated"])
+def test_a_stream_is_stopped_in_the_step_that_says_so(topic: str) -> None:
+    """A stop is killed before any command: its event is there, the stream refused, or neither; a second ends it."""
+    for command in places(TOPICS[topic], Policy(), "stop"):
+        scene = Scene.of(TOPICS[topic], Policy())
+        world = scene.world
+        world.kill(scene.stopped(OPERATIONS["stop"], command))
+        opening = opened("later")(world)
+        world.settle()
+        said = [message for message in world.log.values() if message.event == "stop"]
+        assert isinstance(opening.outcome, StreamStopped) == bool(said)
+        OPERATIONS["stop"](world)
+        refused = [opened("last")(world), tokens("a", "late")(world), tokens("later", "late")(world)]
+        world.settle(world.replicas[1])
+        guarantee.at_rest(world)
+        assert [StreamStopped] * 3 == [type(call.outcome) for call in refused]
+        assert 1 == len([message for message in world.log.values() if message.event == "stop"])
 
 
 @pytest.mark.parametrize(("before", "policy", "operation"), CASES)

@@ -15,7 +15,7 @@ import msgspec
 
 from restate_pubsub.errors import PubsubError, PullTimeout
 from restate_pubsub.protocol import calls
-from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.protocol.messages import Batch, Message, stop_message
 from restate_pubsub.topic.handlers import CONFIRM_SECONDS, Handlers
 from restate_pubsub.topic.memory import Call, Command, MemoryTopic, Run, Stopped
 from restate_pubsub.topic.policy import Policy
@@ -231,6 +231,12 @@ class World:
         streams = (write.stream for write in self.writes if message in write.messages)
         ref = next((one for one in streams if one is not None), None)
         return None if ref is None else (ref.id, ref.attempt)
+
+    def stop(self, stream: str, reason: str | None = None) -> Call:
+        """Send a stop of a stream."""
+        call = self.send("stop", msgspec.json.encode(calls.StopRequest(stream, reason)))
+        self.writes.append(Written(call, [stop_message(stream, reason)], calls.StreamRef(stream)))
+        return call
 
     def stop_at(self, call: Call, command: int) -> None:
         """Let a call be stopped before its next so many-th command (0: the very next)."""

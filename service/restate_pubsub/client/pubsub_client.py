@@ -268,6 +268,22 @@ class PubsubClient:
         """Drop `count` messages from the head; more than there are drops all."""
         await self._write(topic, "truncate", dump(count), idempotency_key)
 
+    async def stop(self, topic: str, id: str, *, reason: str | None = None) -> int:  # noqa: A002
+        """Stop the token stream `id` for good, and return the offset of the event `stop` that says so.
+
+        What it wrote stays. Its writer gets `StreamStopped` from its next call on, and so does every later attempt
+        under its id, also one that was not open yet. Stopping twice is stopping once.
+
+        Raises:
+            InvalidRequest: a bad id, or a reason of more than 256 characters.
+            TopicClosed: the topic has ended.
+
+        """
+        request = calls.StopRequest(id, reason)
+        calls.check_stop(request)
+        answer = await self._write(topic, "stop", msgspec.json.encode(request), None)
+        return answers.shaped(answer, answers.Published, self._ingress.target(topic, "stop")).offset
+
     async def close(self, topic: str) -> int:
         """End the topic, and return its tail: readers end there, further messages are refused."""
         answer = await self._write(topic, "close", None, None)

@@ -13,7 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from restate_pubsub.backoff import Backoff
-from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, StreamFailed, Unavailable
+from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, StreamFailed, StreamStopped, Unavailable
 from restate_pubsub.protocol import messages, names
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.digest import digest
@@ -152,7 +152,7 @@ class TokenStream:
         self._room.set()
         self._inflight = 0
         self._done = False
-        self._failed: StreamFailed | None = None
+        self._failed: StreamFailed | StreamStopped | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -162,6 +162,7 @@ class TokenStream:
 
         Raises:
             InvalidRequest: it was entered before; a stream is written once.
+            StreamStopped: the stream was stopped, perhaps before an earlier attempt of it had ended.
             PubsubError: it cannot be opened; nothing was written.
 
         """
@@ -183,6 +184,7 @@ class TokenStream:
 
         Raises:
             StreamFailed: not everything that was written is in the topic.
+            StreamStopped: nor is it, as somebody stopped the stream.
 
         """
         if isinstance(error, asyncio.CancelledError):
@@ -192,7 +194,7 @@ class TokenStream:
             self.keep_open()
         try:
             await self._flush()
-        except StreamFailed:
+        except (StreamFailed, StreamStopped):
             if error is None:
                 raise
 
@@ -203,6 +205,7 @@ class TokenStream:
             InvalidRequest, TooLarge: this message cannot be written; the stream can go on without it.
             InvalidRequest: outside of the stream's `async with` block, where nobody would send it.
             StreamFailed: an earlier batch was refused for good.
+            StreamStopped: it was refused as somebody stopped the stream: end the step.
 
         """
         await self.write_encoded(dump(data), event=event)
@@ -273,13 +276,17 @@ class TokenStream:
             raise
 
     def _fail(self, cause: PubsubError, origin: Exception | None = None) -> None:
-        uncertain = self._inflight if isinstance(cause, (Unavailable, CallAborted)) else 0
-        self._failed = StreamFailed(
-            self._topic, self.acknowledged, self.written, self.next_offset, cause, uncertain=uncertain
-        )
-        self._failed.__cause__ = origin or cause
+        self._failed = cause if isinstance(cause, StreamStopped) else self._failure(cause, origin)
         self._waiting.clear()
         self._room.set()  # whoever waits for room learns of it
+
+    def _failure(self, cause: PubsubError, origin: Exception | None) -> StreamFailed:
+        uncertain = self._inflight if isinstance(cause, (Unavailable, CallAborted)) else 0
+        failed = StreamFailed(
+            self._topic, self.acknowledged, self.written, self.next_offset, cause, uncertain=uncertain
+        )
+        failed.__cause__ = origin or cause
+        return failed
 
     async def _send_batches(self) -> None:
         loop, closed = asyncio.get_running_loop(), False

@@ -27,6 +27,7 @@ from restate_pubsub.errors import (
     PullTimeout,
     RestateRefused,
     StreamReplaced,
+    StreamStopped,
     TooLarge,
     TopicClosed,
     Unavailable,
@@ -249,6 +250,9 @@ def _coded(code: str, status: int, message: str, metadata: Mapping[str, Any]) ->
     facts = {name: int(value) for name, value in metadata.items() if isinstance(value, str) and value.isdecimal()}
     if code == OffsetGone.code and {"offset", "head"} <= facts.keys():
         return OffsetGone(facts["offset"], facts["head"])
+    if code == StreamStopped.code:
+        reason = metadata.get("reason")
+        return StreamStopped(message, offset=facts.get("offset"), reason=reason if isinstance(reason, str) else None)
     if (known := _BY_CODE.get(code)) is not None:
         return known(message, **{name: facts[name] for name in known.facts if name in facts})
     error = CallFailed(message, status)

@@ -18,6 +18,7 @@ from restate_pubsub.protocol.names import (
     MAX_SUBSCRIBER_LENGTH,
     check_event,
     check_offset,
+    check_reason,
     check_stream_id,
 )
 
@@ -288,6 +289,33 @@ def decode_question(raw: bytes, what: str) -> tuple[str, bytes]:
 def decode_withdraw(raw: bytes) -> WithdrawRequest:
     """Decode the input of `withdraw`."""
     return decode(raw, WithdrawRequest, "withdraw")
+
+
+class StopRequest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The input of `stop`: the stream that is to stop, and why."""
+
+    id: str
+    reason: str | None = None
+
+
+def decode_stop(raw: bytes) -> StopRequest:
+    """Decode and check the input of `stop`."""
+    request = decode(raw, StopRequest, "stop")
+    check_stop(request)
+    return request
+
+
+def check_stop(request: StopRequest) -> None:
+    """Refuse a stream's name or a reason that is none."""
+    check_stream_id(request.id)
+    check_reason(request.reason)
+
+
+class Stopped(msgspec.Struct):
+    """The output of `stop`: where its event is, and the streams that are stopped."""
+
+    offset: int
+    stopped: list[str]
 
 
 class UnsealRequest(msgspec.Struct):

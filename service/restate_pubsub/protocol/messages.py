@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from restate_pubsub.protocol.json_text import dump
-from restate_pubsub.protocol.names import RESTART_EVENT
+from restate_pubsub.protocol.names import RESTART_EVENT, STOP_EVENT
 
 
 class Message(NamedTuple):
@@ -49,6 +49,11 @@ class Batch:
 def restart_message(stream: str, offset: int) -> Message:
     """Return the message that says: drop what this stream wrote from `offset` on, it begins again."""
     return Message(dump({"id": stream, "offset": offset}), RESTART_EVENT)
+
+
+def stop_message(stream: str, reason: str | None) -> Message:
+    """Return the message that says: this stream was stopped, and what it wrote stays."""
+    return Message(dump({"id": stream} | ({} if reason is None else {"reason": reason})), STOP_EVENT)
 
 
 def join(messages: Iterable[Message]) -> bytes:

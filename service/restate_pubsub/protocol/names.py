@@ -32,6 +32,8 @@ HEARTBEAT_EVENT = "heartbeat"
 
 STOP_EVENT, QUESTION_EVENT, ANSWER_EVENT = "stop", "question", "answer"
 
+MAX_REASON_LENGTH = 256
+
 RESERVED_EVENTS = frozenset(
     {"reset", "end", RESTART_EVENT, HEARTBEAT_EVENT, STOP_EVENT, QUESTION_EVENT, ANSWER_EVENT, "error", "open"}
 )
@@ -45,6 +47,16 @@ def check_stream_id(stream: str) -> None:
         raise InvalidRequest(msg)
     if not 0 < len(stream) <= MAX_STREAM_ID_LENGTH:
         msg = f"stream id {stream[:40]!r} has {len(stream)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+
+
+def check_reason(reason: str | None) -> None:
+    """Refuse a reason for a stop that is too long."""
+    if reason is not None and any("\ud800" <= letter <= "\udfff" for letter in reason):
+        msg = f"reason {reason[:40]!r} holds half a surrogate pair, which is no text"
+        raise InvalidRequest(msg)
+    if reason is not None and len(reason) > MAX_REASON_LENGTH:
+        msg = f"reason {reason[:40]!r}… has {len(reason)} characters; at most {MAX_REASON_LENGTH} are allowed"
         raise InvalidRequest(msg)
 
 

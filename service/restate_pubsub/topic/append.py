@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from restate_pubsub.errors import TooLarge, TopicClosed
-from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.calls import StopRequest, StreamRef
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import remembered, state
 from restate_pubsub.topic.context import ExclusiveContext
@@ -31,7 +31,7 @@ from restate_pubsub.topic.steps import (
     swept_soon,
     timed,
 )
-from restate_pubsub.topic.streams import Admitted, admit, writer_name
+from restate_pubsub.topic.streams import Admitted, KnownStream, admit, stop, writer_name
 from restate_pubsub.topic.write import clear_obsolete, clear_swept, seal, swept, write
 
 SWEEP_PAGES = 2
@@ -40,7 +40,10 @@ SWEEP_PAGES = 2
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be written, by which handler; `join` names the field in which the messages continue one another."""
+    """What is to be written, by which handler; `join` names the field in which the messages continue one another.
+
+    With `stop`, its one message is the event that stops `stream`.
+    """
 
     handler: str
     messages: Sequence[Message]
@@ -49,6 +52,7 @@ class Request:
     facts: Sequence[tuple[str, bytes]] = ()
     """State keys that are set just before the metadata: whoever finds them looks whether the messages are there."""
     join: str | None = None
+    stop: StopRequest | None = None
 
 
 class Appended(NamedTuple):
@@ -63,7 +67,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
 
     Raises:
         TopicClosed, TooLarge, InvalidTopic: refused.
-        StreamReplaced, KeyReused, InvalidRequest: refused for the sake of its stream.
+        StreamStopped, StreamReplaced, KeyReused, InvalidRequest: refused for the sake of its stream.
 
     """
     # 1. Load the topic, who waits, and the stream; agree on the policy.
@@ -74,7 +78,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     retention = policy.retention
 
     # 2. What of the batch is new.
-    admitted = Admitted(None, request.messages) if ref is None else admit(loaded.known, ref, request.messages, first)
+    admitted = _admitted(request, loaded.known, first)
     messages, known = admitted.messages, admitted.known
     if (done := _done_before(loaded, request, admitted)) is not None:
         return done
@@ -136,6 +140,14 @@ def _save(ctx: ExclusiveContext, topic: Topic, request: Request) -> None:
     for key, value in request.facts:
         ctx.set(key, value)
     save(ctx, topic)
+
+
+def _admitted(request: Request, known: KnownStream | None, tail: int) -> Admitted:
+    if request.stream is None:
+        return Admitted(None, request.messages)
+    if request.stop is not None:
+        return stop(known, request.messages[0], request.stop.reason, tail)
+    return admit(known, request.stream, request.messages, tail)
 
 
 def _where(request: Request, admitted: Admitted, written: Appended) -> Appended:

@@ -12,9 +12,9 @@ import msgspec
 
 from restate_pubsub.errors import InvalidRequest, OffsetGone, PubsubError, PullTimeout
 from restate_pubsub.protocol import calls
-from restate_pubsub.protocol.calls import Subscription
+from restate_pubsub.protocol.calls import StreamRef, Subscription
 from restate_pubsub.protocol.json_text import compact
-from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.protocol.messages import Batch, Message, stop_message
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import asking, remembered, state, waiters
 from restate_pubsub.topic.append import Request, append
@@ -65,6 +65,13 @@ class Handlers:
         request = Request("append", asked.messages, asked.close, asked.stream, join=asked.join)
         done = await append(ctx, self.options, request)
         return msgspec.json.encode({"offset": done.offset, "nextOffset": done.next_offset})
+
+    async def stop(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
+        """Stop a token stream for good: an event says so, and no attempt of it writes any more. Twice is once."""
+        asked = calls.decode_stop(raw)
+        message = stop_message(asked.id, asked.reason)
+        done = await append(ctx, self.options, Request("stop", [message], stream=StreamRef(asked.id), stop=asked))
+        return msgspec.json.encode(calls.Stopped(done.next_offset - 1, [asked.id]))
 
     async def close(self, ctx: ExclusiveContext) -> bytes:
         """End the topic: readers end at its tail, further messages are refused. Closing twice is closing once."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from restate_pubsub.protocol.calls import MAX_TIMEOUT
-from restate_pubsub.protocol.names import EVENT_NAME, MAX_OFFSET, MAX_STREAM_ID_LENGTH, MAX_SUBSCRIBER_LENGTH
+from restate_pubsub.protocol.names import (
+    EVENT_NAME,
+    MAX_OFFSET,
+    MAX_REASON_LENGTH,
+    MAX_STREAM_ID_LENGTH,
+    MAX_SUBSCRIBER_LENGTH,
+)
 
 Schema = dict[str, Any]
 
@@ -36,6 +42,16 @@ APPEND: Schema = _object(
         last={"type": "boolean", "default": False, "description": "The stream ends with this batch"},
     ),
     join={"type": "string", "minLength": 1, "maxLength": 64, "description": "The field that the messages continue"},
+)
+STOP: Schema = _object(
+    ["id"],
+    id={"type": "string", "minLength": 1, "maxLength": MAX_STREAM_ID_LENGTH, "description": "The token stream"},
+    reason={"type": "string", "maxLength": MAX_REASON_LENGTH},
+)
+STOPPED: Schema = _object(
+    ["offset", "stopped"],
+    offset=_OFFSET | {"description": "Where the event `stop` is"},
+    stopped={"type": "array", "items": {"type": "string"}},
 )
 PULL: Schema = _object(
     [],

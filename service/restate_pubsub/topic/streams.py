@@ -17,7 +17,7 @@ from hashlib import sha256
 
 import msgspec
 
-from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced
+from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced, StreamStopped
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.digest import digest
 from restate_pubsub.protocol.messages import Message, restart_message
@@ -28,9 +28,10 @@ class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=Tru
 
     `offset` is where its first message is, `next_offset` follows its last, `count` is how many there are. `attempt`
     writes it, `successor` was opened since and has not written yet. Of a counted stream, `digest` is that of all its
-    messages, `opening` that of the first, and `done` says that its request came to its end. The rest is for
-    `remembered`: its `number` in the index, the `life` of the topic in which it was opened, and the round of forgetting
-    in which it was written or opened last.
+    messages, `opening` that of the first, and `done` says that its request came to its end. `stopped` is where the
+    event is that stopped it, for `reason`; nothing is written to it after that. The rest is for `remembered`: its
+    `number` in the index, the `life` of the topic in which it was opened, and the round of forgetting in which it was
+    written or opened last.
     """
 
     offset: int
@@ -41,6 +42,8 @@ class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=Tru
     digest: str | None = None
     opening: str | None = None
     done: bool = False
+    stopped: int | None = None
+    reason: str | None = None
     number: int = -1
     life: int = 0
     touched: int = 0
@@ -68,6 +71,7 @@ def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message]
     """Decide over a batch of a stream on a topic that ends at `tail`; `known` is what the topic remembers of it.
 
     Raises:
+        StreamStopped: the stream was stopped; no attempt of it is admitted any more.
         StreamReplaced: another attempt of the stream was opened later, or the topic does not know the stream.
         InvalidRequest: the batch leaves out messages of the stream.
         KeyReused: the stream's messages were others when it was sent before.
@@ -75,6 +79,8 @@ def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message]
     """
     if ref.start is not None:
         return _counted(known or KnownStream(tail, tail, 0), ref, ref.start, messages, tail)
+    if known is not None and known.stopped is not None:
+        raise StreamStopped.at(ref.id, known.stopped, known.reason)
     if known is None:
         if not ref.first:
             raise StreamReplaced.unknown(ref.id)
@@ -90,6 +96,17 @@ def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message]
     if announced:
         messages = [restart_message(ref.id, known.offset), *messages]
     return Admitted(_grown(KnownStream(tail, tail, 0, ref.attempt), messages, tail, announced), messages, announced)
+
+
+def stop(known: KnownStream | None, message: Message, reason: str | None, tail: int) -> Admitted:
+    """Stop a stream, with an event at `tail`, the first time; also one that is yet to be opened.
+
+    It is remembered as long as that event is in the log.
+    """
+    if known is not None and known.stopped is not None:
+        return Admitted(known, ())
+    known = known or KnownStream(tail, tail, 0)
+    return Admitted(msgspec.structs.replace(known, next_offset=tail + 1, stopped=tail, reason=reason), [message])
 
 
 def _grown(known: KnownStream, messages: Sequence[Message], tail: int, announced: int = 0) -> KnownStream:

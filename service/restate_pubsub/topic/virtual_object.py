@@ -124,6 +124,7 @@ def create_pubsub_object(
     add(topic.append, schemas.APPEND, schemas.APPENDED, idempotency_retention=known)
     add(topic.pull, schemas.PULL, schemas.PULLED, kind="shared", inactivity_timeout=SUSPEND_AFTER)
     add(topic.subscribe, schemas.SUBSCRIBE, None)
+    add(topic.stop, schemas.STOP, schemas.STOPPED, idempotency_retention=known)
     add(topic.truncate, schemas.COUNT, None, idempotency_retention=known)
     add(topic.close, None, schemas.NEXT, idempotency_retention=known)
     add(topic.delete, None, None, idempotency_retention=known)

@@ -41,6 +41,8 @@ def refused(status: int, message: str, *, source: str = "invocation", **metadata
         errors.TooLarge("no"),
         errors.TopicClosed.at("t", 7),
         errors.StreamReplaced.by("s", 3),
+        errors.StreamStopped.at("s", 3, None),
+        errors.StreamStopped.at("s", 3, "enough: 7"),
         errors.PullTimeout("no"),
         errors.OffsetGone(1, 2),
     ],
@@ -78,8 +80,8 @@ def test_without_a_code_status_and_text_decide(status: int, message: str, kind: 
 
 def test_the_code_of_a_later_version_is_kept() -> None:
     """It is no error that this version knows, and none that it only resembles."""
-    error = refused(409, "Stream 's' was stopped", code="stream-stopped", reason="enough")
-    assert (type(error), error.code, error.status, error.final) == (errors.CallFailed, "stream-stopped", 409, True)
+    error = refused(409, "Stream 's' was paused", code="stream-paused", reason="enough")
+    assert (type(error), error.code, error.status, error.final) == (errors.CallFailed, "stream-paused", 409, True)
 
 
 @pytest.mark.parametrize("metadata", [{"code": "offset-gone"}, {"code": "offset-gone", "offset": "x", "head": "-1"}])

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced
+from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced, StreamStopped
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.digest import digest
-from restate_pubsub.protocol.messages import Message
-from restate_pubsub.topic.streams import KnownStream, admit
+from restate_pubsub.protocol.messages import Message, stop_message
+from restate_pubsub.topic.streams import KnownStream, admit, stop
 
 
 def tokens(*texts: str) -> list[Message]:
@@ -73,6 +73,25 @@ def test_a_stream_that_the_topic_does_not_know_is_refused() -> None:
     """Its topic was deleted: what it has left would begin in the middle."""
     with pytest.raises(StreamReplaced, match="deleted"):
         admit(None, StreamRef("s", "a"), tokens("y"), 3)
+
+
+@pytest.mark.parametrize("before", [None, KnownStream(10, 12, 2, "a"), KnownStream(10, 12, 2, "a", "b")])
+@pytest.mark.parametrize("ref", [StreamRef("s", "a"), StreamRef("s", "b"), StreamRef("s", "c", first=True)])
+def test_a_stopped_stream_admits_nobody(before: KnownStream | None, ref: StreamRef) -> None:
+    """Not the attempt that writes, not one that is opened, not a later one; also if it was stopped before it began."""
+    done = stop(before, stop_message("s", "enough"), "enough", 15)
+    assert [Message(b'{"id":"s","reason":"enough"}', "stop")] == done.messages
+    with pytest.raises(StreamStopped, match="at offset 15") as stopped:
+        admit(done.known, ref, tokens("z"), 16)
+    assert (15, "enough", True) == (stopped.value.offset, stopped.value.reason, stopped.value.final)
+
+
+def test_stopping_twice_is_stopping_once() -> None:
+    """One event, the first reason."""
+    first = stop(KnownStream(10, 12, 2, "a"), stop_message("s", "enough"), "enough", 15)
+    second = stop(first.known, stop_message("s", None), None, 16)
+    assert not second.messages
+    assert second.known == first.known
 
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 19), st.integers(1, 20)), max_size=10))
