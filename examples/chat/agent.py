@@ -83,11 +83,12 @@ async def choose_tool(prompt: str) -> dict[str, Any] | None:
 async def answer(topic: str, turn: str, prompt: str, result: Any) -> int:
     """Write the model's tokens to the topic as they come, and return how many there were.
 
+    They continue one another in `text`: a page that is loaded later gets the answer as one message.
     Tried again, the stream opens under the same id: the topic says so to its readers, and refuses whatever an
     earlier attempt still tries to write.
     """
     try:
-        async with pubsub.stream(topic, id=turn) as stream:
+        async with pubsub.stream(topic, id=turn, join="text") as stream:
             async for text in MODEL.answer(turn, prompt, result):
                 await stream.write({"turn": turn, "text": text}, event="token")
     except PubsubError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.chat import chats
 from benchmarks.fan_out import fan_out
 from benchmarks.field import Field
 from benchmarks.idle import idle, idle_topics
@@ -33,6 +34,7 @@ MEASURES: dict[str, Measure] = {
     "latency-readers": latency_by_readers,
     "latency-rate": latency_by_rate,
     "read": read,
+    "chat": chats,
     "fan-out": fan_out,
     "idle": idle,
     "idle-topics": idle_topics,

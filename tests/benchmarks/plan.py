@@ -24,6 +24,8 @@ class Plan:
     rates: tuple[int, ...]
     acks: int
     read_messages: int
+    chat_answers: int
+    chat_tokens: int
     fan_out_messages: int
     idle_streams: int
     idle_seconds: float
@@ -44,6 +46,8 @@ QUICK = Plan(
     rates=(100,),
     acks=60,
     read_messages=2_000,
+    chat_answers=20,
+    chat_tokens=500,
     fan_out_messages=600,
     idle_streams=1_000,
     idle_seconds=3.0,
@@ -63,6 +67,8 @@ FULL = Plan(
     rates=(5, 50, 100, 150),
     acks=300,
     read_messages=10_000,
+    chat_answers=100,
+    chat_tokens=500,
     fan_out_messages=3_000,
     idle_streams=5_000,
     idle_seconds=6.0,

@@ -58,6 +58,12 @@ SECTIONS = {
         "2,000 only: at 10,000 its process ended before the read did. Cold: nobody has read the topic in this process; "
         "warm: the same again at once.",
     ),
+    "chat": Section(
+        "A chat that is opened again",
+        "Of each answer a prompt, 500 tokens, and its end (100 answers; 20 in a quick run), over one new stream: "
+        "written with `join` and read joined, and the same content written without and read as it was written. State "
+        "is what Restate keeps of the topic. At the end 200 readers open the chat within a second, as after a restart.",
+    ),
     "fan-out": Section(
         "Fan-out to 500 readers",
         "Messages of 200 bytes, from the first publish until the last reader has the last one. For the service this "
