@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +17,7 @@ from javascript.conftest import Bundle
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, call, publish
+from support.node import NODE
 from support.origin import Origin
 from support.waiting import PATIENCE, until
 
@@ -169,17 +172,28 @@ async def test_the_reader_stops(
     await service.has_streams(0)
 
 
-@pytest.mark.parametrize("last", [{"messages": [{"data": {}, "event": "stop"}]}, {"messages": [], "close": True}])
-async def test_a_stop_and_the_topic_s_end_end_the_answer(
-    page: Page, origin: Origin, restate: RestateServer, topic: str, prompts: list[str], last: dict[str, Any]
+async def test_a_topic_that_ends_ends_the_answer(
+    page: Page, origin: Origin, restate: RestateServer, topic: str, prompts: list[str]
 ) -> None:
-    """It does not stay in progress for ever, whoever stopped it."""
+    """It is aborted, and does not stay in progress for ever."""
     await show(page, origin, topic)
     await asks(page, prompts, "Hi")
     await publish(restate, topic, *BEGIN, delta("Hel"))
     await shows(page, "streaming", ["user", "Hi"], ["assistant", "Hel"])
-    assert 200 == (await call(restate, topic, "append", last))[0]
+    await call(restate, topic, "close")
     await shows(page, "ready", ["user", "Hi"], ["assistant", "Hel"])
+
+
+def test_the_event_stop_ends_the_answer(modules: Path) -> None:
+    """Once: a second one, or one before any answer, is nothing to the chat."""
+    script = """
+      import { Answer } from "file:ANSWER";
+      const answer = new Answer();
+      const events = [["stop", {}], ["message", { type: "start" }], ["stop", {}], ["stop", {}]];
+      console.log(JSON.stringify(events.map(([name, data], at) => answer.take(name, data, at)?.type ?? null)));
+    """.replace("ANSWER", str(modules / "restate-pubsub" / "dist" / "ai-sdk" / "answer.js"))
+    said = subprocess.run([NODE, "--input-type=module", "-e", script], check=True, capture_output=True, text=True)
+    assert [None, "start", "abort", None] == json.loads(said.stdout)
 
 
 async def test_a_prompt_that_is_refused_is_an_error(page: Page, origin: Origin, service: Service, topic: str) -> None:
