@@ -328,7 +328,8 @@ async def test_a_waiting_pull_survives_truncation_and_deletion(restate: RestateS
 async def test_info_describes_the_topic(restate: RestateServer, topic: str) -> None:
     """Also one that nobody has written to."""
     nothing = {"messages": None, "bytes": None, "idleSeconds": None}
-    empty = {"head": 0, "tail": 0, "closed": False, "bytes": 0, "subscribers": 0, "retention": nothing}
+    empty: dict[str, Any] = {"head": 0, "tail": 0, "closed": False, "bytes": 0, "answer": None, "subscribers": 0}
+    empty["retention"] = nothing
     assert (200, empty) == await call(restate, topic, "info")
     await publish(restate, topic, "abc", 12)
     assert (200, empty | {"tail": 2, "bytes": 7}) == await call(restate, topic, "info")

@@ -15,12 +15,13 @@ from restate_pubsub.fanout.feed import Feed, FeedOptions
 from restate_pubsub.fanout.lingering import Lingering
 from restate_pubsub.fanout.observer import NullObserver, Observer
 from restate_pubsub.fanout.pages import Pages
+from restate_pubsub.fanout.positions import Positions
 from restate_pubsub.fanout.reader import Reader
 from restate_pubsub.fanout.releases import Releases
 from restate_pubsub.fanout.ring_memory import RingMemory
 
 if TYPE_CHECKING:
-    from restate_pubsub.fanout.source import Source
+    from restate_pubsub.fanout.source import Position, Source
     from restate_pubsub.fanout.steps import Encode
     from restate_pubsub.fanout.window import Start
     from restate_pubsub.protocol.messages import Batch
@@ -70,6 +71,7 @@ class Hub:
         self._memory = RingMemory(self._options.rings_bytes, self.observer)
         self._pages = Pages(self._options.rings_bytes, self._memory)
         self._feeds: dict[str, Feed] = {}
+        self._positions = Positions(source)
         self._releases = Releases(source)
         self._retiring: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -89,6 +91,15 @@ class Hub:
         self._empty.clear()
         self.observer.stream_opened()
         return reader
+
+    async def position(self, topic: str) -> Position:
+        """Return where the topic and its last answer are now, as the log knows it.
+
+        Raises:
+            PubsubError: the log does not answer.
+
+        """
+        return await self._positions.ask(topic)
 
     def _follow(self, topic: str) -> Feed:
         feed = self._feeds[topic] = Feed(
@@ -196,4 +207,5 @@ class Hub:
         await asyncio.gather(*(self._end(feed) for feed in feeds), *self._retiring)
         self._lingering.end()
         self._pages.close()
+        await self._positions.close()
         await self._releases.close(RELEASE_SECONDS)

@@ -9,6 +9,7 @@ import msgspec
 from restate_pubsub.errors import Unavailable
 from restate_pubsub.fanout.source import Position
 from restate_pubsub.protocol import calls, messages
+from restate_pubsub.protocol.answers import Answer
 
 if TYPE_CHECKING:
     from restate_pubsub.ingress import Ingress
@@ -44,10 +45,17 @@ class RestateSource:
         await self._ingress.send(topic, "subscribe", msgspec.json.encode(nobody), seconds=ANSWER_SECONDS)
 
 
+class _Answer(msgspec.Struct):
+    start: int
+    end: int | None
+    chunks: int
+
+
 class _Info(msgspec.Struct):
     head: int
     tail: int
     closed: bool
+    answer: _Answer | None = None
 
 
 def _decode(answer: bytes) -> Position:
@@ -56,4 +64,6 @@ def _decode(answer: bytes) -> Position:
     except msgspec.DecodeError as error:
         msg = f"The object's info is not what this version reads: {error}; register it again"
         raise Unavailable(msg) from None
-    return Position(info.head, info.tail, info.closed)
+    said = info.answer
+    last = Answer() if said is None else Answer(said.start, said.end or 0, said.chunks)
+    return Position(info.head, info.tail, info.closed, last)

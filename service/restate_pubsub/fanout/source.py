@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from restate_pubsub.errors import OffsetGone, PullTimeout, TopicClosed
+from restate_pubsub.protocol.answers import Answer
 from restate_pubsub.protocol.joined import joined, runs
 from restate_pubsub.protocol.messages import Batch, Message
 
 
 class Position(NamedTuple):
-    """A topic's bounds at one moment."""
+    """A topic's bounds at one moment, and where its last answer is."""
 
     head: int
     tail: int
     closed: bool = False
+    answer: Answer = Answer()
 
 
 class Source(Protocol):
@@ -113,7 +115,7 @@ class MemorySource:
         if self.failing is not None:
             raise self.failing
         log = self._topic(topic)
-        return Position(log.head, log.tail, log.closed)
+        return Position(log.head, log.tail, log.closed, Answer().after(log.head, log.messages))
 
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False

@@ -9,11 +9,32 @@ data. So comments and `retry:` have no blank line of their own: they stand befor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.protocol.names import HEARTBEAT_EVENT
 
 HEARTBEAT = b":\n"
 """A comment, which no reader sees as an event."""
+
+
+class Block(NamedTuple):
+    """What a stream says of one message: `wire` is all of it, `place` its `id`."""
+
+    wire: bytes
+    place: bytes
+    event: bytes
+    data: bytes
+
+
+def blocks_of(frames: bytes) -> Iterator[Block]:
+    """Take apart what `message_frame` has put together: data has no line breaks of its own."""
+    for frame in frames.split(b"\n\n"):
+        if frame:
+            place, *event, data = frame.split(b"\n")
+            name = event[0].removeprefix(b"event: ") if event else b""
+            yield Block(frame + b"\n\n", place.removeprefix(b"id: "), name, data.removeprefix(b"data: "))
 
 
 def heartbeat_event(seconds: float) -> bytes:

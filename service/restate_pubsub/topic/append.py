@@ -101,7 +101,8 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     kept = retained(plan.bounds, retention)
     budget = SWEEP_PAGES + plan.touched
     # 4. A sweep that makes good what a killed write leaves, and a mark while there are keys that nobody counts.
-    grown = replace(topic, bounds=plan.bounds, policy=policy)
+    answer = topic.answer.after(first, messages) if policy.answers else topic.answer
+    grown = replace(topic, bounds=plan.bounds, policy=policy, answer=answer)
     clears = not plan.small or bool(plan_sweep(kept, retention, budget))
     mark = clears and not await is_marked(ctx)
     if clears or loaded.waiting:

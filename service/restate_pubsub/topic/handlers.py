@@ -7,11 +7,13 @@ what does is journaled first. The longest one has a file of its own, `append`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from restate_pubsub.errors import InvalidRequest, OffsetGone, PubsubError, PullTimeout
 from restate_pubsub.protocol import calls
+from restate_pubsub.protocol.answers import Answer
 from restate_pubsub.protocol.calls import StreamRef, Subscription
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.messages import Batch, Message, stop_message
@@ -262,6 +264,7 @@ class Handlers:
                 "tail": bounds.tail,
                 "closed": bounds.closed,
                 "bytes": bounds.size,
+                "answer": _described(topic.answer),
                 "subscribers": len(state.decode_subscriptions(waiting)),
                 "retention": {"messages": retention.messages, "bytes": retention.size, "idleSeconds": retention.idle},
             }
@@ -270,6 +273,10 @@ class Handlers:
     @staticmethod
     async def _bounds(ctx: SharedContext) -> Bounds:
         return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds
+
+
+def _described(answer: Answer) -> dict[str, Any] | None:
+    return {"start": answer.start, "end": answer.stop or None, "chunks": answer.chunks} if answer.chunks else None
 
 
 def _cut(batch: Batch, limit: int | None) -> Batch:

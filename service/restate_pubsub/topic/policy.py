@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 
@@ -33,7 +34,8 @@ class Retention:
 class Policy:
     """The settings that decide which commands a write makes. Sizes in bytes of compact JSON.
 
-    Without `pages`, messages stay in keys of their own, the form that the reference reads.
+    Without `pages`, messages stay in keys of their own, the form that the reference reads. With `answers`, the metadata
+    says where the topic's last answer is; the version before does not, and its writes go on without.
     """
 
     message_bytes: int = _LIMITS.message_bytes
@@ -41,6 +43,7 @@ class Policy:
     batch_messages: int = _LIMITS.batch_messages
     retention: Retention = field(default_factory=Retention)
     pages: bool = True
+    answers: bool = True
 
     def check(self, messages: Sequence[Message], handler: str) -> None:
         """Refuse what `handler` may not write in one call.
@@ -64,7 +67,7 @@ class Policy:
 
 
 class StoredPolicy(msgspec.Struct, array_like=True):
-    """A policy as JSON: a short array, since it is part of every write."""
+    """A policy as JSON: a short array, as it is part of every write. The metadata shows whether it has `answers`."""
 
     message_bytes: int
     batch_bytes: int
@@ -75,7 +78,7 @@ class StoredPolicy(msgspec.Struct, array_like=True):
     pages: bool = True
 
     @classmethod
-    def of(cls, policy: Policy) -> StoredPolicy:
+    def of(cls, policy: Policy) -> Self:
         """Return what is stored of a policy."""
         kept = policy.retention
         return cls(
@@ -88,7 +91,13 @@ class StoredPolicy(msgspec.Struct, array_like=True):
             policy.pages,
         )
 
-    def policy(self) -> Policy:
+    def policy(self, *, answers: bool) -> Policy:
         """Return the policy."""
         kept = Retention(self.retain_messages, self.retain_bytes, self.retain_idle)
-        return Policy(self.message_bytes, self.batch_bytes, self.batch_messages, kept, self.pages)
+        return Policy(self.message_bytes, self.batch_bytes, self.batch_messages, kept, self.pages, answers)
+
+
+class JournaledPolicy(StoredPolicy, array_like=True):
+    """A policy as a write journals it: without the last member, the version before has written it."""
+
+    answers: bool = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from restate_pubsub.errors import PubsubError
+from restate_pubsub.protocol.answers import NO_ANSWER, Answer
 from restate_pubsub.protocol.calls import StreamRef, Subscription, decode
 from restate_pubsub.protocol.joined import Entry, Run, pieces, runs, span
 from restate_pubsub.protocol.json_text import Mask
@@ -72,7 +73,8 @@ class Topic:
     which a delayed sweep was sent, `sweeping` the one at which a sweep was sent at once, 0 for none. `timer` names the
     pending idle timer, 0 for none, `timer_at` is the tail at which it was started, and `timers` counts those that there
     were. `forgetting` is the tail at which a call was sent that forgets streams, 0 for none, `forgot` the head up to
-    which it does, and `round` counts these calls. `life` counts how often the topic was deleted.
+    which it does, and `round` counts these calls. `life` counts how often the topic was deleted. `answer`
+    is the last one, which a topic of the version before has only from its next sweep on.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -89,6 +91,7 @@ class Topic:
     round: int = 0
     life: int = 0
     exists: bool = False
+    answer: Answer = NO_ANSWER
 
     def is_late(self, sent_at: int) -> bool:
         """Whether a call that was sent at that tail should have come: it was killed, as so much was written since."""
@@ -125,7 +128,8 @@ class StoredStretch(msgspec.Struct, array_like=True, omit_defaults=True):
 class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     """The `messagesMetadata` state key. The reference writes `head` and `tail` alone.
 
-    `open_bytes` is for the version before, which does not read `open_sizes`.
+    `open_bytes` is for the version before, which does not read `open_sizes`. `answer` is there, if only as zeros, where
+    the policy has `answers`: a write that the version before has begun must set the same bytes again.
     """
 
     head: int
@@ -152,6 +156,7 @@ class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     life: int = 0
     open_joins: list[StoredStretch] = []
     last_join: tuple[str, str] | None = None
+    answer: tuple[int, int, int] | None = None
 
 
 class StoredRun(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -211,7 +216,7 @@ def decode_topic(raw: bytes | None) -> Topic:
     )
     return Topic(
         bounds,
-        None if meta.policy is None else meta.policy.policy(),
+        None if meta.policy is None else meta.policy.policy(answers=meta.answer is not None),
         None if meta.last_stream is None else LastStream(mask.text(meta.last_stream[0]), meta.last_stream[1]),
         meta.streams,
         sweep_due=meta.sweep_due,
@@ -224,6 +229,7 @@ def decode_topic(raw: bytes | None) -> Topic:
         round=meta.round,
         life=meta.life,
         exists=True,
+        answer=Answer(*(meta.answer or ())),
     )
 
 
@@ -245,7 +251,7 @@ def _sizes(meta: Metadata, inlined: Mapping[int, bytes]) -> dict[int, int]:
 
 def encode_topic(topic: Topic) -> bytes:
     """Write the metadata: the reference's two fields first, then ours."""
-    bounds, last = topic.bounds, topic.last_stream
+    bounds, last, answer = topic.bounds, topic.last_stream, topic.answer
     return msgspec.json.encode(
         Metadata(
             head=bounds.head,
@@ -272,6 +278,9 @@ def encode_topic(topic: Topic) -> bytes:
             life=topic.life,
             open_joins=_stored_stretches(bounds.open_joins),
             last_join=None if bounds.last_join is None else (bounds.last_join.field, bounds.last_join.writer),
+            answer=(answer.start, answer.stop, answer.chunks)
+            if topic.policy is not None and topic.policy.answers
+            else None,
         )
     )
 

@@ -15,7 +15,7 @@ from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import remembered, state, waiters
 from restate_pubsub.topic.context import ExclusiveContext
 from restate_pubsub.topic.log import Bounds
-from restate_pubsub.topic.policy import Policy, StoredPolicy
+from restate_pubsub.topic.policy import JournaledPolicy, Policy
 from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.streams import KnownStream
 from restate_pubsub.topic.waiters import Told
@@ -114,8 +114,14 @@ def save(ctx: ExclusiveContext, topic: Topic) -> None:
 
 async def current_policy(ctx: ExclusiveContext, options: TopicOptions) -> Policy:
     """Return the settings of the process that runs this, journaled: a retry elsewhere goes by the same."""
-    settings = await ctx.note("settings", lambda: msgspec.json.encode(StoredPolicy.of(options.policy)))
-    return msgspec.json.decode(settings, type=StoredPolicy).policy()
+    settings = await ctx.note("settings", lambda: msgspec.json.encode(_journaled(options.policy)))
+    stored = msgspec.json.decode(settings, type=JournaledPolicy)
+    return stored.policy(answers=stored.answers)
+
+
+def _journaled(policy: Policy) -> JournaledPolicy:
+    stored = JournaledPolicy.of(policy)
+    return msgspec.structs.replace(stored, answers=policy.answers)
 
 
 def swept_soon(ctx: ExclusiveContext, topic: Topic) -> Topic:

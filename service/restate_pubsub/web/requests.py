@@ -97,6 +97,17 @@ def linger_of(request: Request) -> float:
     return check_linger(float(text))
 
 
+def index_of(request: Request, name: str) -> int | None:
+    """Return a query parameter that counts from the beginning, or, if negative, from the end; None if missing.
+
+    Raises:
+        InvalidRequest: not a number.
+
+    """
+    text = request.query_params.get(name)
+    return _number(name, text) if text else None
+
+
 def choice_of(request: Request, name: str, choices: tuple[str, str]) -> str:
     """Return a query parameter that is one of two words; the first where it is missing or empty."""
     text = request.query_params.get(name) or choices[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from restate_pubsub.web.beats import Beats
     from restate_pubsub.web.sse_reader import SseReader
+    from restate_pubsub.web.views.view_reader import ViewReader
 
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 """What every stream carries. `no-transform` keeps proxies that compress from holding events back; nginx, which may
@@ -53,7 +54,7 @@ class StreamResponse:
 
     def __init__(
         self,
-        reader: SseReader,
+        reader: SseReader | ViewReader,
         *,
         retry: float,
         heartbeat: float,
@@ -63,6 +64,7 @@ class StreamResponse:
         lasts: float | None = None,
         beats: Beats | None = None,
         on_end: Callable[[], None] = lambda: None,
+        headers: Mapping[str, str] = HEADERS,
     ) -> None:
         """Times are in seconds; the stream ends after `lasts`, if given.
 
@@ -77,6 +79,7 @@ class StreamResponse:
         self._lasts = lasts
         self._beats = beats
         self._on_end = on_end
+        self._sent_headers = headers
         event = heartbeat_event(heartbeat) if visible_heartbeats else b""
         self._beat = event or HEARTBEAT
         self._opening = Opening(retry, beat=event, places=reader.start.kind != "offset")
@@ -98,7 +101,7 @@ class StreamResponse:
 
     def _pushed(self, beats: Beats) -> PushedStream:
         return PushedStream(
-            self._reader,
+            cast("SseReader", self._reader),  # a view has no `beats`
             self._opening,
             beat=self._beat,
             beats=beats,
@@ -112,7 +115,7 @@ class StreamResponse:
         if self._lasts is not None:
             end = asyncio.get_running_loop().call_later(self._lasts, self._reader.stop)
         try:
-            response = _Sending(_frames(self._opening, self._reader), self._beat, self._heartbeat)
+            response = _Sending(_frames(self._opening, self._reader), self._beat, self._heartbeat, self._sent_headers)
             slow = await response.run(receive, send, self._patience)
         finally:
             if end is not None:
@@ -126,9 +129,9 @@ class StreamResponse:
 class _Sending(EventSourceResponse):
     """Sends frames as any ASGI response does, with sse-starlette's heartbeats."""
 
-    def __init__(self, frames: AsyncIterator[bytes], beat: bytes, heartbeat: float) -> None:
+    def __init__(self, frames: AsyncIterator[bytes], beat: bytes, heartbeat: float, headers: Mapping[str, str]) -> None:
         encoded = _Encoded(beat)
-        super().__init__(frames, headers=HEADERS, ping=heartbeat, ping_message_factory=lambda: encoded, sep="\n")
+        super().__init__(frames, headers=headers, ping=heartbeat, ping_message_factory=lambda: encoded, sep="\n")
 
     async def run(self, receive: Receive, send: Send, patience: float) -> bool:
         """Run the stream in this task, with two more: sse-starlette's own way takes four.
@@ -210,7 +213,7 @@ def come_back(retry: float) -> Response:
     return Response(opening_for(retry), headers=HEADERS, media_type=MEDIA_TYPE)
 
 
-async def _frames(opening: Opening, reader: SseReader) -> AsyncIterator[bytes]:
+async def _frames(opening: Opening, reader: SseReader | ViewReader) -> AsyncIterator[bytes]:
     """Yield the opening, in one write with what the reader has without waiting, and then what comes."""
     chunks = reader.chunks()
     waiting = asyncio.ensure_future(anext(chunks, b""))

@@ -24,6 +24,9 @@ from restate_pubsub.web.errors import WithMembers
 from restate_pubsub.web.requests import choice_of, flag_of, start_of
 from restate_pubsub.web.sse_reader import SseReader
 from restate_pubsub.web.stream_response import HEADERS, MEDIA_TYPE, StreamResponse, come_back
+from restate_pubsub.web.views.requested import view_of
+from restate_pubsub.web.views.view_reader import ViewReader
+from restate_pubsub.web.views.view_response import ViewResponse
 
 if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
@@ -81,34 +84,41 @@ class Streams:
             start = start_of(request)
             strict = flag_of(request, "strict")
             join = flag_of(request, "join", default=True)
+            view = view_of(request)
             visible_heartbeats = choice_of(request, "heartbeat", ("comment", "event")) == "event"
             if self._health.draining:
-                if "text/event-stream" in request.headers.get("accept", ""):
+                if view is None and "text/event-stream" in request.headers.get("accept", ""):
                     return come_back(settings.retry)
                 raise Draining
             if request.method == "HEAD":
-                headers = HEADERS | {FORWARDED: self._callers.forwarding(request)}
+                headers = {**(view.headers if view else HEADERS), FORWARDED: self._callers.forwarding(request)}
                 return Response(headers=headers, media_type=MEDIA_TYPE)
             client = self._callers.client(request)
             place = await self._admission.enter(client, topic)
             undo.callback(place.leave)
             if not self._hub.follows(topic):
                 await self._admission.new_topic(client, lambda: self._hub.topics)
-            reader = self._hub.open(topic, start, join=join)
-            undo.callback(reader.close)
-            if await _finished(reader, start, strict=strict):
+            opened = None if view is None else view.begin(await self._hub.position(topic))
+            if view is not None and opened is None:
                 return Response(status_code=204, headers={"cache-control": "no-store"})
-            response = StreamResponse(
-                SseReader(reader),
+            start = start if opened is None else opened.start
+            reader = self._hub.open(topic, start, join=join and (opened is None or opened.may_join))
+            undo.callback(reader.close)
+            if await _finished(reader, start, strict=strict) and opened is None:
+                return Response(status_code=204, headers={"cache-control": "no-store"})
+            respond = partial(
+                StreamResponse if opened is None else ViewResponse,
                 retry=settings.retry,
                 heartbeat=settings.heartbeat,
-                visible_heartbeats=visible_heartbeats,
                 send_timeout=settings.send_timeout,
                 on_slow=partial(self._slow, client),
                 lasts=_lasts(settings.stream_max_age, expires),
-                beats=self._beats,
                 on_end=place.leave,
             )
+            if opened is not None:
+                response = respond(ViewReader(reader, opened.dialect), headers=opened.headers)
+            else:
+                response = respond(SseReader(reader), visible_heartbeats=visible_heartbeats, beats=self._beats)
             undo.pop_all()  # from here on the response holds the place, and gives it back at its end
             return response
 

@@ -70,7 +70,7 @@ def batch(start: int, stop: int, *, closed: bool = False, head: int | None = Non
 
 
 def fail(answer: asyncio.Future[Batch], error: Exception, case: Case, position: Position) -> None:
-    case.source.head, case.source.tail, case.source.closed = position
+    case.source.head, case.source.tail, case.source.closed, _ = position
     answer.set_exception(error)
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from restate_pubsub.errors import InvalidMessage, InvalidRequest, InvalidTopic, PubsubError, TooLarge
 from restate_pubsub.protocol import calls, names
+from restate_pubsub.protocol.answers import Answer
 from restate_pubsub.protocol.calls import Subscription
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state as stored
 from restate_pubsub.topic.log import Bounds, UnsealedPage
-from restate_pubsub.topic.policy import Policy, Retention
+from restate_pubsub.topic.policy import JournaledPolicy, Policy, Retention
 from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.streams import KnownStream
 
@@ -69,6 +72,16 @@ def test_the_metadata_of_the_version_before_is_understood() -> None:
     topic = stored.decode_topic(b'{"head":0,"tail":2,"openBytes":9,"openData":{"0":1},"swept":0,"size":9,"timer":2}')
     assert Bounds(tail=2, open_data={0: b"1"}, open_sizes={1: 8}, size=9) == topic.bounds
     assert (topic.streams, topic.timer, topic.timers) == (None, 2, 2)
+
+
+def test_a_write_that_the_version_before_has_begun_sets_the_same_metadata() -> None:
+    """A replay compares what is set: what this version adds comes only with a policy that it has journaled itself."""
+    journaled = msgspec.json.decode(b"[1,2,3,null,null,null,true]", type=JournaledPolicy)
+    topic = Topic(Bounds(), journaled.policy(answers=journaled.answers), answer=Answer(1, 0, 2), exists=True)
+    assert b"answer" not in stored.encode_topic(topic)
+    assert b'"policy":[1,2,3,null,null,null,true]' in stored.encode_topic(topic)
+    told = stored.decode_topic(stored.encode_topic(replace(topic, policy=Policy())))
+    assert (Policy(), Answer(1, 0, 2)) == (told.policy, told.answer)
 
 
 def test_metadata_begins_with_what_the_reference_reads() -> None:

@@ -27,7 +27,7 @@ REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Eve
 `sentry-trace`): whatever a page of an allowed origin asks for is allowed, and passed over."""
 ASKED_BYTES, ASKED_HEADERS = 4096, 64
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-EXPOSED = "Retry-After, WWW-Authenticate, Allow"
+EXPOSED = "Retry-After, WWW-Authenticate, Allow, X-Vercel-AI-UI-Message-Stream, X-Workflow-Stream-Tail-Index"
 PREFLIGHT_SECONDS = 7200
 """How long a browser may remember a preflight; no browser keeps it longer."""
 

@@ -1,0 +1,236 @@
+"""Views of a topic, read by the real clients: a page shows the answer, whole, once, and knows when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service, call, publish
+from support.node import NODE
+from support.waiting import PATIENCE, until
+
+SCRIPT = Path(__file__).parent / "views.mjs"
+START, STEP, TEXT = {"type": "start"}, {"type": "start-step"}, {"type": "text-start", "id": "0"}
+END = [{"type": "text-end", "id": "0"}, {"type": "finish-step"}, {"type": "finish"}]
+RUN = {"threadId": "t", "runId": "r"}
+STARTED, FINISHED = {"type": "RUN_STARTED", **RUN}, {"type": "RUN_FINISHED", **RUN}
+
+
+def delta(text: str) -> dict[str, str]:
+    return {"type": "text-delta", "id": "0", "delta": text}
+
+
+def said_in_run(text: str, message: str = "m") -> list[dict[str, str]]:
+    """Return a message of an AG-UI run."""
+    return [
+        {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"},
+        {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": text},
+        {"type": "TEXT_MESSAGE_END", "messageId": message},
+    ]
+
+
+async def attempt(restate: RestateServer, topic: str, name: str, *messages: Any) -> None:
+    """Write as one attempt of a step does; a later one replaces it."""
+    ref = {"id": "step", "attempt": name}
+    for body in (
+        {"messages": [], "stream": {**ref, "first": True}},
+        {"messages": [{"data": one} for one in messages], "stream": ref},
+    ):
+        status, answer = await call(restate, topic, "append", body)
+        assert status == 200, answer
+
+
+class Client:
+    """A client at work: what it has said so far."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+
+    async def shows(self, texts: list[str]) -> None:
+        """Wait until the page shows these messages."""
+        await until(lambda: any(texts == one.get("texts") for one in self.said), f"{texts}: {self.said}", PATIENCE)
+
+    async def got(self, event: str, count: int = 1) -> None:
+        """Wait for an event of its own."""
+        await until(lambda: sum(event == one.get("event") for one in self.said) >= count, f"{event}: {self.said}")
+
+    async def over(self) -> dict[str, Any]:
+        """Wait until it has ended, and return what it says then."""
+        await until(lambda: any("over" in one for one in self.said), f"the end: {self.said}", PATIENCE)
+        return self.said[-1]
+
+
+@contextlib.asynccontextmanager
+async def client(name: str, url: str, *args: str) -> AsyncIterator[Client]:
+    """Run a client."""
+    process = await asyncio.create_subprocess_exec(
+        NODE, SCRIPT, name, url, *args, stdout=asyncio.subprocess.PIPE, cwd=SCRIPT.parent
+    )
+    found = Client()
+
+    async def listen() -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            found.said.append(json.loads(line))
+
+    listening = asyncio.create_task(listen())
+    try:
+        yield found
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await listening
+
+
+def ai(service: Service, topic: str, query: str = "") -> str:
+    return f"{service.url}/pubsub/{topic}?view=ai-sdk{query}"
+
+
+def ag(service: Service, topic: str, query: str = "") -> str:
+    return f"{service.url}/pubsub/{topic}?view=ag-ui{query}"
+
+
+async def test_a_reload_in_the_middle_and_the_end(restate: RestateServer, service: Service, topic: str) -> None:
+    """The page shows the half that is there, then the rest, and is ready when the answer has ended."""
+    await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
+    async with client("use-chat", ai(service, topic)) as page:
+        await page.shows(["Hel"])
+        await call(restate, topic, "append", {"messages": [{"data": {"at": 1}, "event": "page"}]})
+        await publish(restate, topic, delta("lo"), *END)
+        assert {"over": "ready", "texts": ["Hello"]} == await page.over()
+
+
+async def test_of_two_turns_the_last(restate: RestateServer, service: Service, topic: str) -> None:
+    """A page that opens in the second turn gets that one alone, and waits for its end."""
+    await publish(restate, topic, START, STEP, TEXT, delta("first"), *END, START, STEP, TEXT, delta("sec"))
+    async with client("use-chat", ai(service, topic)) as page:
+        await page.shows(["sec"])
+        await publish(restate, topic, delta("ond"), *END)
+        assert {"over": "ready", "texts": ["second"]} == await page.over()
+
+
+async def test_a_retried_step(restate: RestateServer, service: Service, topic: str) -> None:
+    """What the abandoned attempt wrote goes, and the whole text of the next one is shown."""
+    await publish(restate, topic, START, STEP)
+    await attempt(restate, topic, "a", TEXT, delta("Hel"))
+    async with client("use-chat", ai(service, topic)) as page:
+        await page.shows(["Hel"])
+        await attempt(restate, topic, "b", TEXT, delta("Bonjour"))
+        await publish(restate, topic, *END)
+        assert {"over": "ready", "texts": ["Bonjour"]} == await page.over()
+
+
+async def test_an_answer_that_ended_while_the_page_was_away(
+    restate: RestateServer, service: Service, topic: str
+) -> None:
+    """204: the page keeps what it has. `done=replay` gives it the whole answer."""
+    await publish(restate, topic, START, STEP, TEXT, delta("Hello"), *END)
+    async with client("use-chat", ai(service, topic)) as page:
+        assert {"over": "ready", "texts": []} == await page.over()
+    async with client("use-chat", ai(service, topic, "&done=replay")) as page:
+        assert {"over": "ready", "texts": ["Hello"]} == await page.over()
+
+
+async def test_a_closed_topic_ends_the_answer(restate: RestateServer, service: Service, topic: str) -> None:
+    """Nothing can follow."""
+    await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
+    async with client("use-chat", ai(service, topic)) as page:
+        await page.shows(["Hel"])
+        await call(restate, topic, "close")
+        assert {"over": "ready", "texts": ["Hel"]} == await page.over()
+
+
+async def test_an_answer_whose_beginning_is_gone(restate: RestateServer, service: Service, topic: str) -> None:
+    """Its open part is left out, as the client would fail; the next one is shown."""
+    await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
+    await call(restate, topic, "truncate", 3)
+    more = [{"type": "text-start", "id": "1"}, {"type": "text-delta", "id": "1", "delta": "more"}]
+    await publish(restate, topic, delta("lo"), {"type": "text-end", "id": "0"}, *more)
+    await publish(restate, topic, {"type": "text-end", "id": "1"}, {"type": "finish"})
+    async with client("use-chat", ai(service, topic, "&done=replay")) as page:
+        assert {"over": "ready", "texts": ["more"]} == await page.over()
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_replica_that_stops_is_no_end(restate: RestateServer, topic: str) -> None:
+    """The client sees a broken connection, and not half an answer that looks whole."""
+    replica = await Service(restate, PUBSUB_DRAIN_TIMEOUT="1s").start(register=False)
+    await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
+    async with client("use-chat", ai(replica, topic)) as page:
+        await page.shows(["Hel"])
+        await replica.stop()
+        assert "error" == (await page.over())["over"]
+
+
+async def test_chunks_are_counted(restate: RestateServer, service: Service, topic: str) -> None:
+    """`startIndex` counts the view's chunks, from the beginning or the end; what is left out is not counted."""
+    await publish(restate, topic, "before", START, STEP)
+    await call(restate, topic, "append", {"messages": [{"data": 1, "event": "page"}, {"data": TEXT}]})
+    await publish(restate, topic, delta("Hello"), *END)
+    kinds = ["start", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"]
+    for index, rest in (("0", kinds), ("3", kinds[3:]), ("-2", kinds[-2:]), ("-99", kinds)):
+        async with client("workflow", ai(service, topic), index) as page:
+            assert {"over": 200, "chunks": rest, "tail": "6"} == await page.over()
+    async with client("workflow", ai(service, topic), "7") as page:
+        assert 204 == (await page.over())["over"]
+
+
+async def test_the_runs_of_a_topic(restate: RestateServer, service: Service, topic: str) -> None:
+    """An AG-UI agent gets all of them from the first on, live, and ends a while after the last."""
+    await publish(restate, topic, STARTED, *said_in_run("one"), FINISHED)
+    async with client("ag-ui", ag(service, topic)) as page:
+        await page.got("RUN_FINISHED")
+        await publish(restate, topic, STARTED, *said_in_run("two", "n"))
+        await call(restate, topic, "append", {"messages": [{"data": 1, "event": "page"}]})
+        await publish(restate, topic, FINISHED)
+        over = await page.over()
+        assert ("resolved", ["one", "two"]) == (over["over"], over["texts"])
+
+
+async def test_joining_a_run(restate: RestateServer, service: Service, topic: str) -> None:
+    """TanStack AI asks from -1: here that is the beginning."""
+    await publish(restate, topic, STARTED, *said_in_run("one"))
+    async with client("tanstack", ag(service, topic)) as page:
+        await page.got("TEXT_MESSAGE_END")
+        await publish(restate, topic, FINISHED)
+        over = await page.over()
+        assert ["RUN_STARTED", "RUN_FINISHED"] == [over["events"][0], over["events"][-1]]
+        assert 5 == len(over["events"])
+
+
+async def test_a_run_that_had_finished(service: Service, restate: RestateServer, topic: str) -> None:
+    """A reader at its end gets an empty 200, never a 204."""
+    await publish(restate, topic, STARTED, FINISHED)
+    async with aiohttp.ClientSession() as session, session.get(ag(service, topic, "&offset=2")) as answer:
+        assert (200, False) == (answer.status, b"data" in await answer.read())
+
+
+async def test_the_bytes_of_a_view(service: Service, restate: RestateServer, topic: str) -> None:
+    """Headers, ids and `[DONE]`, as the clients want them."""
+    await publish(restate, topic, START, {"type": "finish"})
+    async with aiohttp.ClientSession() as session, session.get(ai(service, topic, "&done=replay")) as answer:
+        assert {
+            "x-vercel-ai-ui-message-stream": "v1",
+            "cache-control": "no-cache, no-transform",
+            "x-accel-buffering": "no",
+        }.items() <= {name.lower(): value for name, value in answer.headers.items()}.items()
+        body = (await answer.read()).partition(b"id:")
+        assert b'id: 1\ndata: {"type":"start"}\n\nid: 2\ndata: {"type":"finish"}\n\ndata: [DONE]\n\n' == b"".join(
+            body[1:]
+        )
+
+
+@pytest.mark.parametrize("query", ["view=none", "view=ai-sdk&heartbeat=event", "view=ai-sdk&offset=latest"])
+async def test_what_no_view_takes(service: Service, topic: str, query: str) -> None:
+    """It is refused, with the value and the way out."""
+    async with aiohttp.ClientSession() as session, session.get(f"{service.url}/pubsub/{topic}?{query}") as answer:
+        assert (400, "invalid-request") == (answer.status, (await answer.json())["code"])

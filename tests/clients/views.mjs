@@ -1,0 +1,77 @@
+// The clients that front ends use, unmodified, on a view of a topic. They say what a page would show, one JSON text a line.
+//
+//   node views.mjs use-chat URL [MESSAGES]   `AbstractChat`, which is what `useChat` is around: `resume: true`
+//   node views.mjs workflow URL INDEX        the chunks of `startIndex`, as `WorkflowChatTransport` parses them
+//   node views.mjs ag-ui URL                 `HttpAgent`, which asks with GET here
+//   node views.mjs tanstack URL              TanStack AI's `fetchServerSentEvents`, joining a run
+
+const say = (said) => console.log(JSON.stringify(said));
+
+const clients = {
+  async "use-chat"(url, messages = "[]") {
+    const { AbstractChat, DefaultChatTransport } = await import("ai");
+    const state = {
+      status: "ready",
+      error: undefined,
+      messages: JSON.parse(messages),
+      pushMessage: (message) => (state.messages = [...state.messages, message]),
+      popMessage: () => (state.messages = state.messages.slice(0, -1)),
+      replaceMessage: (at, message) => {
+        state.messages = state.messages.map((one, index) => (index === at ? message : one));
+        tell();
+      },
+      snapshot: structuredClone,
+    };
+    const texts = () => state.messages.map(({ parts }) => parts.map(({ text = "" }) => text).join(""));
+    const tell = () => say({ status: state.status, texts: texts() });
+    class Chat extends AbstractChat {}
+    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: url }) });
+    const chat = new Chat({ state, transport, onError: (error) => say({ error: error.message }) });
+    await chat.resumeStream();
+    say({ over: chat.status, texts: texts(), error: chat.error?.message });
+  },
+
+  async workflow(url, index) {
+    const { parseJsonEventStream, uiMessageChunkSchema } = await import("ai");
+    const answer = await fetch(`${url}&startIndex=${index}`);
+    const chunks = [];
+    if (answer.status === 200) {
+      for await (const chunk of parseJsonEventStream({ stream: answer.body, schema: uiMessageChunkSchema })) {
+        chunks.push(chunk.success ? chunk.value.type : `bad: ${chunk.error.message}`);
+      }
+    }
+    say({ over: answer.status, chunks, tail: answer.headers.get("x-workflow-stream-tail-index") });
+  },
+
+  async "ag-ui"(url) {
+    const { HttpAgent } = await import("@ag-ui/client");
+    class Reader extends HttpAgent {
+      requestInit() {
+        return { method: "GET", headers: { accept: "text/event-stream" }, signal: this.abortController.signal };
+      }
+    }
+    const agent = new Reader({ url });
+    const events = [];
+    let failed;
+    try {
+      await agent.runAgent({}, { onEvent: ({ event }) => (events.push(event.type), say({ event: event.type }), undefined) });
+    } catch (error) {
+      failed = error.message;
+    }
+    say({ over: failed ?? "resolved", events, texts: agent.messages.map(({ content }) => content) });
+  },
+
+  async tanstack(url) {
+    const { fetchServerSentEvents } = await import("@tanstack/ai-client");
+    const events = [];
+    for await (const event of fetchServerSentEvents(url).joinRun("run")) {
+      events.push(event.type);
+      say({ event: event.type });
+    }
+    say({ over: "resolved", events });
+  },
+};
+
+const [name, ...args] = process.argv.slice(2);
+await clients[name](...args);
+process.exit(0);
