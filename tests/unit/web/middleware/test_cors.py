@@ -41,7 +41,8 @@ async def test_a_listed_origin_may_read_with_cookies() -> None:
         "vary": "Accept, Origin",
         "access-control-allow-origin": "https://app.example.org",
         "access-control-allow-credentials": "true",
-        "access-control-expose-headers": "Retry-After, WWW-Authenticate, Allow",
+        "access-control-expose-headers": "Retry-After, WWW-Authenticate, Allow, "
+        "X-Vercel-AI-UI-Message-Stream, X-Workflow-Stream-Tail-Index",
     }
     assert len(parts) == 3
 
