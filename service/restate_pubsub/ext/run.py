@@ -50,8 +50,8 @@ class Target:
     encode: Encoder = plain
 
     def open(self, topic: str, name: str) -> TokenStream:
-        """Return the token stream of a step."""
-        return self.client.stream(topic, id=name)
+        """Return the token stream of a step; its text reaches who comes late in one piece."""
+        return self.client.stream(topic, id=name, join=getattr(self.encode, "join", None))
 
     async def publish(self, topic: str, event: events.AgentEvent, once: str) -> None:
         """Publish an event for good: it is there once, however often this is said under the key `once`."""
