@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from restate_pubsub import AlreadyAnswered, NoSuchQuestion, create_pubsub_client
+from restate_pubsub import AlreadyAnswered, NoSuchQuestion, StreamStopped, create_pubsub_client
 from restate_pubsub.access.mint import mint_token
 from restate_pubsub.commands.local_restate import RestateServer
 from support.asking import Asking
@@ -92,6 +92,31 @@ async def test_a_cancelled_invocation_withdraws(open_service: Service, asking: A
         await answer
 
 
+async def test_a_page_stops_a_stream(open_service: Service) -> None:
+    """Every reader sees it, and the writer is told; twice is once, and a request that names no stream is refused."""
+    topic = topic_name()
+    url = f"{open_service.topic_url(topic)}?do=stop"
+    async with (
+        create_pubsub_client(open_service.env["RESTATE_INGRESS_URL"]) as client,
+        stream(open_service.topic_url(topic)) as reader,
+    ):
+        with pytest.raises(StreamStopped, match="enough"):
+            async with client.stream(topic, id="step") as writer:
+                await writer.write("said")
+                assert "said" == (await reader.next()).data
+                for _ in range(2):
+                    assert (200, {"offset": 1, "stopped": ["step"]}) == await post(
+                        url, {"id": "step", "reason": "enough"}
+                    )
+                event = await reader.next()
+                assert ("stop", {"id": "step", "reason": "enough"}) == (event.event, event.data)
+                await writer.write("unsaid")
+    bad: tuple[object, ...] = ({}, {"id": ""}, {"id": "step", "cancel": True}, [])
+    for body in bad:
+        status, problem = await post(url, body)
+        assert (400, "invalid-request") == (status, problem["code"])
+
+
 async def test_only_what_was_asked(open_service: Service) -> None:
     """Other ids, and requests that make no sense, are refused with what to do."""
     url = open_service.topic_url(topic_name())
@@ -136,10 +161,13 @@ async def test_rights(restate: RestateServer, asking: Asking) -> None:
         for permits in ({"subscribe": [topic]}, {"publish": [topic]}):
             token = mint_token(SECRET, lasts=60, **permits)  # type: ignore[arg-type]
             assert 403 == (await post(url, "no", authorization=f"Bearer {token}"))[0]
+            stop = f"{service.topic_url(topic)}?do=stop"
+            assert 403 == (await post(stop, {"id": "step"}, authorization=f"Bearer {token}"))[0]
         controls = {"authorization": f"Bearer {mint_token(SECRET, lasts=60, control=[topic])}"}
         assert 403 == (await post(service.topic_url(topic), "a message", **controls))[0]
         assert 403 == (await get(service.topic_url(topic), **controls))[0]
         assert (200, {"offset": 1}) == await post(url, "yes", **controls)
         assert "yes" == await answer
+        assert 200 == (await post(stop, {"id": "step"}, **controls))[0]
     finally:
         await service.stop()
