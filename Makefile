@@ -24,7 +24,7 @@ $(VENV)/.done: requirements-dev.lock pyproject.toml
 	@touch $@
 
 $(NODE_MODULES): package.json package-lock.json
-	@command -v npm >/dev/null || { echo "npm is needed for the local Restate server: install Node.js 20 or newer" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed for the local Restate server: install Node.js 22 or newer" >&2; exit 1; }
 	@echo "getting the Restate server and the TypeScript packages …"
 	@npm ci --silent
 	@touch $@

@@ -35,6 +35,14 @@ GUARDS: dict[str, dict[str, Any]] = {
     "settings.PUBSUB_JWT_AUDIENCE says what a token must have, but without a key everybody may read": {
         "settings": {"PUBSUB_JWT_AUDIENCE": "here"}
     },
+    "secrets.PUBSUB_JWT_KEY has 5 bytes": {"secrets": {"PUBSUB_JWT_KEY": "short"}},
+    "PUBSUB_JWT_KEY and settings.PUBSUB_JWKS_URL are both set": {
+        "secrets": {"PUBSUB_JWT_KEY": "x" * 32},
+        "settings": {"PUBSUB_JWKS_URL": "https://id.example.org/keys"},
+    },
+    "settings.PUBSUB_CORS_ORIGINS has https://b.example.org/": {
+        "settings": {"PUBSUB_CORS_ORIGINS": "https://a.example.org, https://b.example.org/"}
+    },
     "settings.PUBSUB_SSE_PATH (/restate/x) and settings.PUBSUB_RESTATE_PATH (/restate) overlap": {
         "settings": {"PUBSUB_SSE_PATH": "/restate/x"}
     },

@@ -37,6 +37,18 @@
 {{- fail (printf "%s is in secrets and in existingSecrets: keep it in one of them" $variable) -}}
 {{- end -}}
 {{- end -}}
+{{- $key := get .Values.secrets "PUBSUB_JWT_KEY" -}}
+{{- if and $key (not (contains "-----BEGIN" $key)) (lt (len $key) 32) -}}
+{{- fail (printf "secrets.PUBSUB_JWT_KEY has %d bytes: a shared secret needs 32, or the service does not start" (len $key)) -}}
+{{- end -}}
+{{- if and (hasKey .Values.settings "PUBSUB_JWKS_URL") (or $key (hasKey .Values.existingSecrets "PUBSUB_JWT_KEY")) -}}
+{{- fail "PUBSUB_JWT_KEY and settings.PUBSUB_JWKS_URL are both set: one place decides which keys are good; take one of them out" -}}
+{{- end -}}
+{{- range $origin := splitList "," (toString (get .Values.settings "PUBSUB_CORS_ORIGINS")) -}}
+{{- if hasSuffix "/" (trim $origin) -}}
+{{- fail (printf "settings.PUBSUB_CORS_ORIGINS has %s: an origin ends with its host or port, without the slash" (trim $origin)) -}}
+{{- end -}}
+{{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if regexMatch "^(PUBSUB_|RESTATE_(INGRESS_URL|ADMIN_URL|AUTH_TOKEN)$)" .name -}}
 {{- fail (printf "extraEnv has %s, which is a setting: put it under settings, secrets or existingSecrets, where it is checked" .name) -}}

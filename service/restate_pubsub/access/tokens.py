@@ -160,7 +160,7 @@ class Guard:
         trusted_origins: Sequence[str] = (),
         on_refused: Callable[[PubsubError], None] = lambda _error: None,
     ) -> None:
-        """`trusted_origins` may write with a cookie from another site; `on_refused` is told of tokens refused."""
+        """`trusted_origins` may write with a cookie from another site; `on_refused` is told of what is refused."""
         self._verifier = verifier
         self._cookie = cookie
         self._query = query
@@ -174,15 +174,23 @@ class Guard:
             Unauthorized, Forbidden, KeysUnavailable: see `Verifier.verify`, and `_check_same_site`.
 
         """
-        token, by_cookie = self._carried(request)
-        if token is None:
-            msg = "A token is needed: send it as `Authorization: Bearer …`"
-            raise Unauthorized(msg)
         try:
+            token, by_cookie = self._carried(request)
+            if token is None:
+                msg = "A token is needed: send it as `Authorization: Bearer …`"
+                raise Unauthorized(msg)
             if by_cookie and request.method in WRITES:
                 _check_same_site(request, self._trusted)
             return await self._verifier.verify(token)
         except PubsubError as error:
+            self._on_refused(error)
+            raise
+
+    def check(self, grant: Grant, action: Action, topic: str) -> None:
+        """Refuse what the grant does not permit, as `check` does."""
+        try:
+            check(grant, action, topic)
+        except Forbidden as error:
             self._on_refused(error)
             raise
 

@@ -18,28 +18,35 @@ LOOPBACK_BIND = "127.0.0.1:9080"
 
 @click.command(cls=Command)
 @click.option("--base-dir", default=".restate", show_default=True, help="Keep the local Restate's data in this folder.")
+@click.option(
+    "--node-port",
+    default=5122,
+    show_default=True,
+    help="Let Restate talk to itself on this port; each Restate has one.",
+)
 @click.option("--public", is_flag=True, help="Listen on all interfaces, Restate too: for a network that you trust.")
-def dev(base_dir: str, *, public: bool) -> None:
+def dev(base_dir: str, node_port: int, *, public: bool) -> None:
     """Run everything on this machine: a local Restate server, the service, and its registration.
 
-    The ports are those of RESTATE_INGRESS_URL, RESTATE_ADMIN_URL and PUBSUB_BIND; only this machine reaches them.
+    The ports are those of RESTATE_INGRESS_URL, RESTATE_ADMIN_URL, PUBSUB_BIND and --node-port; only this machine
+    reaches them. A second `dev` needs a folder and four ports of its own.
     Ctrl-C ends all of it.
     """
     from restate_pubsub.telemetry.logs import configure  # noqa: PLC0415 - keeps `--help` quick
 
     settings = load_settings(strict=True, **({} if public else {"PUBSUB_BIND": LOOPBACK_BIND}))
     configure(settings)
-    run(_dev(settings, Path(base_dir), public=public))
+    run(_dev(settings, Path(base_dir), node_port, public=public))
 
 
-async def _dev(settings: Settings, base_dir: Path, *, public: bool) -> None:
+async def _dev(settings: Settings, base_dir: Path, node_port: int, *, public: bool) -> None:
     from restate_pubsub.commands.local_restate import RestateServer  # noqa: PLC0415
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
     from restate_pubsub.server.serving import listen, ports_of, serve  # noqa: PLC0415
 
     sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
-    restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin, public=public)
+    restate_server = RestateServer(base_dir, ingress_port=ingress, admin_port=admin, node_port=node_port, public=public)
     click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)
     try:
         await restate_server.start()

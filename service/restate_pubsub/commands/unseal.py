@@ -22,6 +22,9 @@ async def _unseal(settings: Settings, topics: tuple[str, ...]) -> None:
     async with client_of(settings) as client:
         for topic in topics:
             with not_silent(f"unseal topic {topic!r}", settings.ingress_url):
+                if (await client.bounds(topic)).tail == 0:
+                    click.echo(f"{topic}: there is no such topic, or nothing was ever written to it", err=True)
+                    continue
                 pages = 0
                 async for done in client.unseal(topic):
                     pages += done

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from restate_pubsub.access.client_address import client_of, forwarded
 from restate_pubsub.access.crowds import Crowds
 from restate_pubsub.access.grants import Action
-from restate_pubsub.access.tokens import Guard, check
+from restate_pubsub.access.tokens import Guard
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.web.requests import topic_of
 
@@ -43,11 +43,12 @@ class Callers:
             PubsubError: not a topic, or not for this caller.
 
         """
-        grant = None if self._guard is None else await self._guard.verify(request)
+        guard = self._guard
+        grant = None if guard is None else await guard.verify(request)
         topic = topic_of(request, self._path, self._limits)
-        if grant is None:
+        if guard is None or grant is None:
             return topic, None
-        check(grant, action, topic)
+        guard.check(grant, action, topic)
         return topic, grant.expires
 
     def client(self, request: Request) -> str:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from restate_pubsub.access.grants import grant_of
+from restate_pubsub.access.grants import Grant, grant_of
 from restate_pubsub.access.jwks import KeySet
 from restate_pubsub.access.keys import key_of
 from restate_pubsub.access.tokens import Guard, OneKey, Verifier, check, keys_from
@@ -287,14 +287,17 @@ def test_no_origin_breaks_the_guard(origin: str) -> None:
         guard().verify(request("POST", carried)).send(None)
 
 
-async def test_a_refused_token_is_told_to_who_logs() -> None:
-    """With the setting that decides; a request without a token is none."""
+async def test_what_is_refused_is_told_to_who_logs() -> None:
+    """With the setting that decides, where one does; a missing token, and one for something else, too."""
     seen: list[PubsubError] = []
     careful = Guard(verifier(audience=["here"]), cookie="c", query=False, on_refused=seen.append)
     for headers in ({"authorization": f"Bearer {token(aud='there')}"}, {"cookie": f"c={token()}"}, {}):
         with pytest.raises(PubsubError):
             await careful.verify(request("POST" if "cookie" in headers else "GET", headers))
-    assert [getattr(error, "setting", None) for error in seen] == ["PUBSUB_JWT_AUDIENCE", "PUBSUB_CORS_ORIGINS"]
+    with pytest.raises(Forbidden):
+        careful.check(Grant({}), "subscribe", "t")
+    settings = ["PUBSUB_JWT_AUDIENCE", "PUBSUB_CORS_ORIGINS", None, None]
+    assert settings == [getattr(error, "setting", None) for error in seen]
 
 
 @pytest.mark.parametrize(
