@@ -243,3 +243,24 @@ async def test_a_model_that_fails_for_good(agent: Agent, client: PubsubClient) -
     seen = await turn(agent, client, "fails")
     assert ("failed", "Half an ans") == (seen.end, seen.text)
     assert ["fails/1"] == agent.noted("calls.log")
+
+
+async def test_stopped_while_it_speaks(agent: Agent, client: PubsubClient) -> None:
+    """What was said stays, the model is not asked again, and the invocation has ended."""
+    topic = topic_name("agent")
+    answer = asyncio.create_task(agent.run({"topic": topic, "turn": "turn-1", "task": "long"}))
+    async with asyncio.timeout(30):
+        async for message in client.pull(topic, 0):
+            if message.event == "token":
+                await client.stop(topic, message.data["step"], reason="enough")
+                break
+    seen = await read(client, topic)
+    status, text = await answer
+    assert "failed" == seen.end
+    assert status in {409, 400}, "the framework's own refusal, or the program's"
+    assert "was stopped" in text
+    assert "enough" in text
+    assert seen.text.startswith("0 ")
+    assert not seen.text.endswith("399 ")
+    assert ["long/1"] == agent.noted("calls.log")
+    await until(lambda: _none_left(agent), "no invocation to be left")

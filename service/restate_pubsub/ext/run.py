@@ -19,7 +19,7 @@ import restate
 from restate_pubsub.client.numbering import next_step
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.client.token_stream import TokenStream
-from restate_pubsub.errors import PubsubError
+from restate_pubsub.errors import PubsubError, StreamStopped
 from restate_pubsub.ext import events
 from restate_pubsub.ext.encoders import Encoder, plain
 
@@ -39,7 +39,7 @@ def refusals() -> Iterator[None]:
     except PubsubError as error:
         if not error.final:
             raise
-        raise restate.TerminalError(error.message, error.status) from error
+        raise restate.TerminalError(error.message, error.status, error.metadata) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ class Run:
     async def failed(self, error: restate.TerminalError) -> None:
         """Tell readers why the run has ended."""
         with contextlib.suppress(PubsubError, restate.TerminalError):  # the topic may be what refuses
-            await self.say("failed", events.RunFailed, error=error.message)
+            # The cause is lost where a journaled step is replayed; its code is not.
+            stopped = (error.metadata or {}).get("code") == StreamStopped.code
+            await self.say("failed", events.RunFailed, error=error.message, stopped=stopped)
 
     def step(self, ctx: restate.Context) -> Step:
         """Return the next call of a model. Ask before the durable step begins, and write inside of it."""
