@@ -40,6 +40,24 @@ def fastapi(place: Place, texts: list[str]) -> Command:
     return [sys.executable, "-m", "uvicorn", "pages:app", "--no-proxy-headers", "--log-level", "warning", *where]
 
 
+def django(place: Place, texts: list[str]) -> Command:
+    """The page's view, run by uvicorn; also with compression."""
+    program = """
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+
+settings.configure(
+    ALLOWED_HOSTS=["*"], ROOT_URLCONF="views", MIDDLEWARE=["django.middleware.gzip.GZipMiddleware"]
+)
+application = get_asgi_application()
+"""
+    place.write("views.py", put(texts[0], ("pubsub:9080", place.host)))
+    place.write("pubsub_site.py", program)
+    where = ["--app-dir", str(place.folder), "--host", "127.0.0.1", "--port", str(place.port)]
+    run = [sys.executable, "-m", "uvicorn", "pubsub_site:application", "--no-proxy-headers", "--log-level", "warning"]
+    return [*run, "--lifespan", "off", *where]
+
+
 def _with_modules(place: Place) -> None:
     link = Path(place.folder) / "node_modules"
     if not link.exists():

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from proxies.in_code import fastapi, http_proxy, vite
+from proxies.in_code import django, fastapi, http_proxy, vite
 from proxies.page import blocks, put, section
 from proxies.place import Command, Place
 from support.harness import listens
@@ -218,6 +218,7 @@ MORE = {
     "http-proxy": Program("Node `http-proxy`", "js", http_proxy),
     "vite": Program("Vite", "js", vite),
     "fastapi": Program("FastAPI and Starlette", "python", fastapi, uploads=False),
+    "django": Program("Django", "python", django, uploads=False),
 }
 PROGRAMS = SHORT | (MORE if FULL else {})
 
