@@ -20,11 +20,11 @@ SECRET = "a secret of thirty-two bytes or more, for tests"
 
 
 @pytest.fixture
-async def open_service(restate: RestateServer) -> AsyncIterator[Service]:
-    service = Service(restate, PUBSUB_PUBLISH_ENABLED="true")
-    await service.start()
-    yield service
-    await service.stop()
+async def open_service(service: Service) -> AsyncIterator[Service]:
+    """Return a second process, which takes publishes; the object stays the first one's."""
+    second = await Service(service.restate, PUBSUB_PUBLISH_ENABLED="true").start(register=False)
+    yield second
+    await second.stop()
 
 
 @pytest.fixture
@@ -143,10 +143,10 @@ async def test_an_id_that_is_no_awakeable_cannot_be_asked(restate: RestateServer
     assert (400, "invalid-request") == (status, answer["metadata"]["code"])
 
 
+@pytest.mark.usefixtures("service")
 async def test_rights(restate: RestateServer, asking: Asking) -> None:
     """`control` permits to answer, and nothing else does; it permits nothing else."""
-    service = Service(restate, PUBSUB_JWT_KEY=SECRET)
-    await service.start()
+    service = await Service(restate, PUBSUB_JWT_KEY=SECRET).start(register=False)
     topic = topic_name()
     try:
         answer = await asking.ask(topic, "may I?")

@@ -17,15 +17,15 @@ WHOLE = "".join(TOKENS)
 
 
 @pytest.fixture(scope="module")
-async def door(restate: RestateServer) -> AsyncIterator[Service]:
-    """Return a service that lets programs publish over HTTP."""
-    service = await Service(restate, PUBSUB_PUBLISH_ENABLED="true").start()
-    yield service
-    await service.stop()
+async def publishing(service: Service) -> AsyncIterator[Service]:
+    """Return a second process, which lets programs publish over HTTP; the object stays the first one's."""
+    second = await Service(service.restate, PUBSUB_PUBLISH_ENABLED="true").start(register=False)
+    yield second
+    await second.stop()
 
 
 @pytest.fixture
-async def client(restate: RestateServer, door: Service) -> AsyncIterator[PubsubClient]:  # noqa: ARG001
+async def client(restate: RestateServer, publishing: Service) -> AsyncIterator[PubsubClient]:  # noqa: ARG001
     """Return a client of the object."""
     async with create_pubsub_client(restate.ingress_url) as client:
         yield client
@@ -38,18 +38,20 @@ async def texts(url: str, **headers: str) -> list[tuple[int, str]]:
     return [(int(event.id), event.data["text"]) for event in found if event.event == "message"]
 
 
-async def test_an_answer_is_one_message_for_who_comes_late(door: Service, client: PubsubClient, topic: str) -> None:
+async def test_an_answer_is_one_message_for_who_comes_late(
+    publishing: Service, client: PubsubClient, topic: str
+) -> None:
     """From every place on exactly the rest; each token by itself with join=false, and for older clients."""
     for token in TOKENS:
         await client.append(topic, [{"text": token}], join="text")
     await client.close(topic)
 
-    assert [(300, WHOLE)] == await texts(door.topic_url(topic))
+    assert [(300, WHOLE)] == await texts(publishing.topic_url(topic))
     for place in (1, 63, 64, 200, 299):
-        rest = await texts(door.topic_url(topic), last_event_id=str(place))
+        rest = await texts(publishing.topic_url(topic), last_event_id=str(place))
         assert "".join(TOKENS[place:]) == "".join(text for _, text in rest)
         assert rest[-1][0] == 300
-    singly = await texts(door.topic_url(topic, "join=false"))
+    singly = await texts(publishing.topic_url(topic, "join=false"))
     assert list(enumerate(TOKENS, 1)) == singly
     assert TOKENS == [message.data["text"] async for message in client.pull(topic, 0)]
     joined = [(one.offset, one.next_offset, one.data["text"]) async for one in client.pull(topic, 0, join=True)]
@@ -57,17 +59,17 @@ async def test_an_answer_is_one_message_for_who_comes_late(door: Service, client
 
 
 async def test_a_body_of_lines_is_joined_and_a_repetition_of_it_adds_nothing(
-    door: Service, client: PubsubClient, topic: str
+    publishing: Service, client: PubsubClient, topic: str
 ) -> None:
     """With a key every line is counted, and still read as one."""
     body = b"".join(b'{"text":%b}\n' % json.dumps(token).encode() for token in TOKENS)
     headers = {"content-type": "application/x-ndjson", "idempotency-key": "k"}
     async with aiohttp.ClientSession() as session:
         for _ in range(2):
-            async with session.post(door.topic_url(topic, "join=text"), data=body, headers=headers) as answer:
+            async with session.post(publishing.topic_url(topic, "join=text"), data=body, headers=headers) as answer:
                 assert await answer.json() == {"offset": 0, "nextOffset": 300, "count": 300}
     await client.close(topic)
-    assert [(300, WHOLE)] == await texts(door.topic_url(topic))
+    assert [(300, WHOLE)] == await texts(publishing.topic_url(topic))
 
 
 async def test_tokens_that_gather_during_a_call_are_one_message(
@@ -87,10 +89,10 @@ async def test_tokens_that_gather_during_a_call_are_one_message(
     assert "messages" not in page
 
 
-async def test_a_field_that_is_none_is_refused(door: Service, topic: str) -> None:
+async def test_a_field_that_is_none_is_refused(publishing: Service, topic: str) -> None:
     """Before anything is written."""
     async with aiohttp.ClientSession() as session:
         headers = {"content-type": "application/json"}
-        async with session.post(door.topic_url(topic, f"join={'x' * 65}"), data=b"{}", headers=headers) as answer:
+        async with session.post(publishing.topic_url(topic, f"join={'x' * 65}"), data=b"{}", headers=headers) as answer:
             assert answer.status == 400
             assert "join" in (await answer.json())["detail"]

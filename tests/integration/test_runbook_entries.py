@@ -7,17 +7,21 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
+
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, call, get, publish, stream, topic_name
 from support.waiting import until
 
 MEGABYTE = 1024**2
 
+pytestmark = pytest.mark.usefixtures("service")
+
 
 @contextlib.asynccontextmanager
 async def serving(restate: RestateServer, **settings: str) -> AsyncIterator[Service]:
-    service = Service(restate, env=settings)
-    await service.start()
+    """Run a second process; the object stays the first one's."""
+    service = await Service(restate, env=settings).start(register=False)
     try:
         yield service
     finally:
