@@ -8,7 +8,7 @@ have no event name; a `restart` and a `stop` count as one each, since readers ge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from restate_pubsub.protocol.messages import Message
 from restate_pubsub.protocol.names import RESTART_EVENT, STOP_EVENT
 
 FIRST = frozenset({"start", "RUN_STARTED"})
+TYPED = b'"type":"'
 LAST = frozenset({"finish", "abort", "error", "RUN_FINISHED", "RUN_ERROR"})
 _TELLING = re.compile(rb'"type":"(?:%b)"' % "|".join(sorted(FIRST | LAST)).encode())
 
@@ -36,9 +37,12 @@ class Answer(NamedTuple):
         """Whether it has begun and not ended."""
         return self.chunks > 0 and not self.stop
 
-    def after(self, offset: int, messages: Iterable[Message]) -> Answer:
+    def after(self, offset: int, messages: Sequence[Message]) -> Answer:
         """Return the last answer once these messages stand from `offset` on."""
         answer = self
+        named = any(event for _, event in messages)
+        if not named and TYPED not in b",".join([data for data, _ in messages]):
+            return self  # one search for the whole batch
         for at, message in enumerate(messages, offset):
             answer = answer._then(at, message)
         return answer
@@ -63,7 +67,7 @@ NO_ANSWER = Answer()
 
 def is_chunk(data: bytes) -> bool:
     """Whether a message without an event name is one that a client of this kind takes."""
-    return data.startswith(b"{") and b'"type":"' in data
+    return data.startswith(b"{") and TYPED in data
 
 
 def telling_type(data: bytes) -> str | None:
