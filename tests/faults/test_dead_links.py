@@ -12,15 +12,19 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Event, Service, Stream, publish
+from support.faults import Proxy
+from support.harness import ROOT, Event, Service, Stream, publish
+from support.node import NODE
 from support.programs import program
 from support.traffic import FULL
 from support.waiting import until
@@ -29,7 +33,32 @@ BEAT, SEND_TIMEOUT = (15.0, 30.0) if FULL else (1.0, 2.0)
 BOUND = BEAT + 2 * SEND_TIMEOUT
 """What docs/proxies.md states: after so many seconds the service has freed a stream whose link is dead."""
 DROPPED = 180.0 if FULL else 8.0
+BACK = 75.0 if FULL else 30.0
+"""So many seconds after the link every reader of ours has what it missed: two heartbeats of the default.
+
+After minutes of failures `follow` waits up to one minute before it tries again.
+"""
 NEW_NETWORK = 0x40000000
+
+PULL = """
+import asyncio, sys
+
+from restate_pubsub import create_pubsub_client
+
+
+async def main(url: str, topic: str) -> None:
+    async with create_pubsub_client(url) as client:
+        async for received in client.pull(topic, 0):
+            print(received.data, flush=True)
+
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+FOLLOW = f"""
+import {{ follow }} from "{ROOT}/service/restate_pubsub/web/page_client/restate-pubsub.js";
+
+follow(process.argv.at(-1), {{ message: (data) => console.log(data) }});
+"""
 
 
 class Link:
@@ -64,6 +93,10 @@ class Link:
         self._within("neigh", "del", self.address, "dev", self._far)
         self._within("addr", "del", f"{self._net}.2/24", "dev", self._far)
         self._within("addr", "add", f"{self._net}.3/24", "dev", self._far)
+
+    def command(self, *words: str) -> list[str]:
+        """Return how to run a program that is in the namespace."""
+        return [program("ip"), "netns", "exec", self.namespace, *words]
 
     def down(self) -> None:
         """Remove it."""
@@ -179,3 +212,59 @@ async def test_a_dead_link_is_noticed_on_both_sides(restate: RestateServer, link
             await until(lambda: reader.data == [0, 1, 2, 3], "what comes then")
     finally:
         await service.stop()
+
+
+@contextlib.asynccontextmanager
+async def printing(command: list[str], env: Mapping[str, str], printed: Path) -> AsyncIterator[Path]:
+    """Run a reader that prints what it reads, a line each, into the file that this returns."""
+    with printed.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(*command, env=env, stdout=out)
+    try:
+        yield printed
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_every_reader_of_ours_comes_back(
+    restate: RestateServer, link: Link, topic: str, parts: contextlib.AsyncExitStack, tmp_path: Path
+) -> None:
+    """`client.pull`, `restate-pubsub tail` and the package's `follow`: nothing is lost or doubled."""
+    service = Service(restate)
+    service.env |= {"PUBSUB_HEARTBEAT": f"{BEAT:g}s", "PUBSUB_BIND": f"0.0.0.0:{service.port}"}
+    await service.start()
+    parts.push_async_callback(service.stop)
+    near = await parts.enter_async_context(Proxy(urlsplit(restate.ingress_url).port or 80, link.address))
+    ingress = f"http://{link.address}:{near.port}"
+    env = service.env | {"RESTATE_INGRESS_URL": ingress}
+    url = f"http://{link.address}:{service.port}/pubsub/{topic}"
+    script = tmp_path / "follow.mjs"
+    script.write_text(FOLLOW)
+    commands = {
+        "pull": link.command(sys.executable, "-c", PULL, ingress, topic),
+        "tail": link.command(sys.executable, "-m", "restate_pubsub", "tail", topic),
+        "follow": link.command(str(NODE), str(script), url),
+    }
+    await publish(restate, topic, 0)
+    outs = {
+        name: await parts.enter_async_context(printing(command, env, tmp_path / name))
+        for name, command in commands.items()
+    }
+
+    def read() -> dict[str, list[int]]:
+        return {name: [int(line) for line in out.read_text().splitlines()] for name, out in outs.items()}
+
+    async def all_have(*expected: int, seconds: float) -> None:
+        await until(lambda: read() == {name: [*expected] for name in outs}, f"all to have {expected}", seconds)
+
+    await all_have(0, seconds=BACK)
+    died = time.monotonic()
+    link.die()
+    await publish(restate, topic, 1)
+    await publish(restate, topic, 2)
+    await asyncio.sleep(max(0.0, died + DROPPED - time.monotonic()))  # the fault lasts so long
+    await all_have(0, seconds=0)
+    link.come_back()
+    await all_have(0, 1, 2, seconds=BACK)
+    await publish(restate, topic, 3)
+    await all_have(0, 1, 2, 3, seconds=BACK)

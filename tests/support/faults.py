@@ -18,9 +18,10 @@ from support.waiting import until
 class Proxy:
     """Forwards a port of its own to another; faults are switched on and off while it runs."""
 
-    def __init__(self, port: int) -> None:
-        """Forward to `port` on this machine."""
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        """Forward to `port` on this machine's loopback; `host` is the address to listen on."""
         self.target = port
+        self.host = host
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.connections = 0
@@ -32,7 +33,7 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, self.host, self.port)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
