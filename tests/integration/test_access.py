@@ -358,8 +358,9 @@ async def test_refused_tokens_and_origins_are_logged_with_the_setting_that_decid
             ("The token is not for this audience", "PUBSUB_JWT_AUDIENCE"),
             ("The token's signature is not valid", "PUBSUB_JWT_KEY or PUBSUB_JWKS_URL"),
             ("https://elsewhere.example", "PUBSUB_CORS_ORIGINS"),
+            ("A token is needed: send it as `Authorization: Bearer …`", None),
         }
-        assert len(lines) == 4
+        assert len(lines) == 5
     finally:
         await strict.stop()
 
