@@ -20,7 +20,6 @@ import structlog
 from hypercorn.asyncio import serve as hypercorn_serve
 from restate.server import install_shutdown_hook
 
-from restate_pubsub.errors import ConfigError
 from restate_pubsub.server.collector import tune_collector
 from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install, missing
 from restate_pubsub.server.hypercorn_fixes.connection import kind_of
@@ -53,7 +52,7 @@ def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
     TCP_NOTSENT_LOWAT: the kernel does not take megabytes for such a peer before we notice.
 
     Raises:
-        ConfigError: an address cannot be bound; the text names it.
+        OSError: an address cannot be bound; the text names it.
 
     """
     sockets = []
@@ -73,7 +72,7 @@ def listen(binds: Sequence[str], *, send_timeout: float) -> list[socket.socket]:
         except OSError as error:
             sock.close()
             msg = f"cannot listen on {bind}: {error.strerror}; PUBSUB_BIND or PUBSUB_METRICS_BIND names another address"
-            raise ConfigError(msg) from None
+            raise OSError(msg) from None
         sock.listen(BACKLOG)
         sockets.append(sock)
     return sockets
