@@ -23,6 +23,7 @@ from support.waiting import until
 
 PROGRAMS = ROOT / "tests" / "frameworks" / "programs"
 ALL = os.environ.get("AGENTS") == "all"
+LONG = pytest.mark.skipif(not ALL, reason="`make test-agents` runs it")
 CHOSEN = [framework for framework in FRAMEWORKS if ALL or framework.short]
 
 
@@ -211,8 +212,8 @@ async def test_tools_side_by_side(agent: Agent, client: PubsubClient) -> None:
 @pytest.mark.parametrize(
     ("place", "calls", "restarts"),
     [
-        ("tools/1", ["tools/1", "tools/1", "tools/2"], 1),
-        ("between tools", ["tools/1", "tools/2"], 0),
+        pytest.param("tools/1", ["tools/1", "tools/1", "tools/2"], 1, marks=LONG),
+        pytest.param("between tools", ["tools/1", "tools/2"], 0, marks=LONG),
         ("tools/2", ["tools/1", "tools/2", "tools/2"], 1),
     ],
 )
@@ -228,7 +229,7 @@ async def test_killed_in_the_middle(
     assert calls == agent.noted("calls.log")
 
 
-@pytest.mark.parametrize("place", ["sub/1", "sub-talk/1", "sub/2"])
+@pytest.mark.parametrize("place", [pytest.param("sub/1", marks=LONG), "sub-talk/1", pytest.param("sub/2", marks=LONG)])
 async def test_an_agent_that_asks_another(place: str, agent: Agent, client: PubsubClient) -> None:
     """Each has steps of its own: a restart of one takes nothing from the other."""
     seen = await turn(agent, client, "sub", killed_at=place)
