@@ -9,17 +9,11 @@ import pytest
 from clients.readers import FILES, PAGE
 from restate_pubsub.commands.local_restate import RestateServer
 from support.chromium import browser, page
-from support.harness import Service, running_restate, topic_name
+from support.harness import Service, topic_name
+from support.one_restate import restate
 from support.origin import Origin
 
-__all__ = ["browser", "page"]
-
-
-@pytest.fixture(scope="session")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a running Restate server."""
-    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
-        yield server
+__all__ = ["browser", "page", "restate"]
 
 
 @pytest.fixture(scope="session")

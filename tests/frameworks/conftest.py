@@ -1,4 +1,4 @@
-"""One Restate server and one service for all tests of this folder; each test has a topic of its own."""
+"""One Restate server and one service for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, running_restate, topic_name
+from support.harness import Service
+from support.one_restate import restate
 
-
-@pytest.fixture(scope="session")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a running Restate server."""
-    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
-        yield server
+__all__ = ["restate"]
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +19,3 @@ async def service(restate: RestateServer) -> AsyncIterator[Service]:
     service = await Service(restate, PUBSUB_HEARTBEAT="1s").start()
     yield service
     await service.stop()
-
-
-@pytest.fixture
-def topic() -> str:
-    """Return a fresh topic."""
-    return topic_name()

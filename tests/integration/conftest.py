@@ -7,14 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, running_restate, topic_name
+from support.harness import Service, topic_name
+from support.one_restate import restate
 
-
-@pytest.fixture(scope="session")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a running Restate server."""
-    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
-        yield server
+__all__ = ["restate"]
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ import release
 from restate_pubsub.client.pubsub_client import PubsubClient, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
 from support.chromium import browser, page
-from support.harness import Service, running_restate, topic_name
+from support.harness import Service, topic_name
 from support.node import NODE
+from support.one_restate import restate
 
-__all__ = ["browser", "page"]
+__all__ = ["browser", "page", "restate"]
 
 FOLDER = Path(__file__).parent
 INSTALLED = release.ROOT / "clients" / "javascript" / "node_modules"
@@ -51,13 +52,6 @@ def bundle(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         return folder
 
     return made
-
-
-@pytest.fixture(scope="session")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a running Restate server."""
-    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

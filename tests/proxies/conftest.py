@@ -8,19 +8,15 @@ import pytest
 
 from proxies.programs import PROGRAMS, Running, running
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, running_restate, topic_name
+from support.harness import Service, topic_name
+from support.one_restate import restate
+
+__all__ = ["restate"]
 
 BEAT = 1.0
 """Seconds between the heartbeats of the services."""
 ORIGIN = "https://app.example.org"
 """Whose pages may read."""
-
-
-@pytest.fixture(scope="session")
-async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
-    """Return a running Restate server."""
-    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
