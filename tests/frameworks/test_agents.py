@@ -265,3 +265,15 @@ async def test_stopped_while_it_speaks(agent: Agent, client: PubsubClient) -> No
     assert not seen.text.endswith("399 ")
     assert ["long/1"] == agent.noted("calls.log")
     await until(lambda: _none_left(agent), "no invocation to be left")
+
+
+async def test_a_topic_that_is_closed(agent: Agent, client: PubsubClient) -> None:
+    """The invocation ends at once: the same again would be refused again."""
+    topic = topic_name("agent")
+    await client.publish(topic, "before")
+    await client.close(topic)
+    status, text = await agent.run({"topic": topic, "turn": "turn-1", "task": "talk"})
+    assert status in {409, 400}, "the framework's own refusal, or the program's"
+    assert "closed" in text
+    assert [] == agent.noted("calls.log")
+    await until(lambda: _none_left(agent), "no invocation to be left")

@@ -10,7 +10,8 @@ try a refusal again for ever: what no retry can mend ends the run as ADK ends on
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from google.adk.flows.llm_flows.functions import generate_client_function_call_id
@@ -20,15 +21,14 @@ from google.adk.models.llm_response import LlmResponse
 from restate import RunOptions, TerminalError
 from restate.ext import adk as sdk
 from restate.ext.adk.plugin import PluginState
+from restate.server_context import clear_extension_data, get_extension_data, set_extension_data
 
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.ext import events
+from restate_pubsub.ext.chosen import Chosen, chosen
 from restate_pubsub.ext.encoders import Encoder, plain
 from restate_pubsub.ext.jsonable import jsonable
 from restate_pubsub.ext.run import Run, Speech, Step, Target, begin, work_for
-
-Chosen = str | Callable[[Any], str]
-"""A text, or how it is found from the framework's `InvocationContext` (`run.session`, `run.user_id`, …)."""
 
 
 class TopicPlugin(sdk.RestatePlugin):
@@ -47,31 +47,32 @@ class TopicPlugin(sdk.RestatePlugin):
         self,
         client: PubsubClient,
         *,
-        topic: Chosen,
+        topic: Chosen[Any],
         encode: Encoder = plain,
-        name: Chosen | None = None,
+        name: Chosen[Any] | None = None,
         run_options: RunOptions[Any] | None = None,
     ) -> None:
         super().__init__(run_options=run_options)
         self._target = Target(client, encode)
         self._topic = topic
         self._run_name = name
-        self._runs: dict[str, Run] = {}
 
     async def before_run_callback(self, *, invocation_context: Any) -> None:
         """Begin a run."""
-        name = self._run_name and _chosen(self._run_name, invocation_context)
-        topic = _chosen(self._topic, invocation_context)
+        name = self._run_name and chosen(self._run_name, invocation_context)
+        topic = chosen(self._topic, invocation_context)
         run = begin(sdk.restate_context(), self._target, topic, agent=invocation_context.agent.name, name=name)
-        self._runs[invocation_context.invocation_id] = run
-        await run.say("started", events.RunStarted)
+        # Kept with the attempt, which the SDK clears at its end, however that comes.
+        set_extension_data(sdk.restate_context(), _key(invocation_context), run)
+        await _say(run, "started", events.RunStarted)
 
     async def after_run_callback(self, *, invocation_context: Any) -> None:
         """Tell readers that the run is complete, unless it has failed."""
         await super().after_run_callback(invocation_context=invocation_context)
-        run = self._runs.pop(invocation_context.invocation_id, None)
+        run = get_extension_data(sdk.restate_context(), _key(invocation_context))
         if run is not None:
-            await run.say("finished", events.RunFinished, output=_last_words(invocation_context.session.events))
+            clear_extension_data(sdk.restate_context(), _key(invocation_context))
+            await _say(run, "finished", events.RunFinished, output=_last_words(invocation_context.session.events))
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: LlmRequest) -> LlmResponse | None:
         """Take the step's number, and let the SDK call the model in a durable step."""
@@ -84,7 +85,7 @@ class TopicPlugin(sdk.RestatePlugin):
             return await super().before_model_callback(callback_context=callback_context, llm_request=llm_request)
         except TerminalError as error:
             await run.failed(error)
-            self._runs.pop(callback_context.invocation_id, None)
+            clear_extension_data(ctx, _key(callback_context))
             return LlmResponse(error_code="terminal", error_message=error.message)
         finally:
             state.model = model
@@ -102,7 +103,7 @@ class TopicPlugin(sdk.RestatePlugin):
         """Publish what a tool returns."""
         call, run = tool_context.function_call_id, self._run(tool_context)
         work_for(run.outer)
-        await run.say(f"tool/{call}", events.ToolReturned, call=call, tool=tool.name, result=jsonable(result))
+        await _say(run, f"tool/{call}", events.ToolReturned, call=call, tool=tool.name, result=jsonable(result))
         return await super().after_tool_callback(
             tool=tool, tool_args=tool_args, tool_context=tool_context, result=result
         )
@@ -114,17 +115,25 @@ class TopicPlugin(sdk.RestatePlugin):
         work_for(self._run(tool_context).outer)
         if isinstance(error, TerminalError):
             call, run = tool_context.function_call_id, self._run(tool_context)
-            await run.say(f"tool/{call}", events.ToolFailed, call=call, tool=tool.name, error=error.message)
+            await _say(run, f"tool/{call}", events.ToolFailed, call=call, tool=tool.name, error=error.message)
         return await super().on_tool_error_callback(
             tool=tool, tool_args=tool_args, tool_context=tool_context, error=error
         )
 
-    def _run(self, context: Any) -> Run:
-        return self._runs[context.invocation_id]
+    @staticmethod
+    def _run(context: Any) -> Run:
+        run: Run = get_extension_data(sdk.restate_context(), _key(context))
+        return run
 
 
-def _chosen(how: Chosen, context: Any) -> str:
-    return how if isinstance(how, str) else how(context)
+async def _say(run: Run, key: str, kind: type[events.AgentEvent], **what: Any) -> None:
+    """Publish, unless the topic refuses for good: ADK would hide that from Restate, and the next step ends the run."""
+    with contextlib.suppress(TerminalError):
+        await run.say(key, kind, **what)
+
+
+def _key(context: Any) -> str:
+    return f"restate_pubsub_{context.invocation_id}"
 
 
 class _SpeakingLlm(BaseLlm):

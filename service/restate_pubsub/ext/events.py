@@ -20,7 +20,6 @@ class AgentEvent:
     nested: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(AgentEvent):
     """A run begins."""
 
@@ -32,53 +31,46 @@ class StepEvent(AgentEvent):
     step: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted(StepEvent):
     """A model is called; published before the step's stream begins, so that no `restart` takes it away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextStarted(StepEvent):
-    """A piece of text begins; `part` names it within the topic."""
+class PartEvent(StepEvent):
+    """Something that belongs to one piece of what a model says; `part` names it within the topic."""
 
     part: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextDelta(StepEvent):
+class PartDelta(PartEvent):
+    """More of a piece."""
+
+    text: str
+
+
+class TextStarted(PartEvent):
+    """A piece of text begins."""
+
+
+class TextDelta(PartDelta):
     """More of a piece of text."""
 
-    part: str
-    text: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextEnded(StepEvent):
+class TextEnded(PartEvent):
     """A piece of text is complete."""
 
-    part: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningStarted(StepEvent):
+class ReasoningStarted(PartEvent):
     """The model begins to think aloud."""
 
-    part: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningDelta(StepEvent):
+class ReasoningDelta(PartDelta):
     """More of what it thinks."""
 
-    part: str
-    text: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningEnded(StepEvent):
+class ReasoningEnded(PartEvent):
     """The thought is complete."""
-
-    part: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,26 +82,29 @@ class ToolCalled(StepEvent):
     arguments: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded(StepEvent):
     """The model has said all of this call; the last message of the step's stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolReturned(AgentEvent):
-    """A tool has returned; `result` is any JSON."""
+class ToolEnded(AgentEvent):
+    """A tool that was called as `call` has come to its end."""
 
     call: str
     tool: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolReturned(ToolEnded):
+    """A tool has returned; `result` is any JSON."""
+
     result: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolFailed(AgentEvent):
+class ToolFailed(ToolEnded):
     """A tool has failed, or refused what the model asked; the model is told so."""
 
-    call: str
-    tool: str
     error: str
 
 
@@ -138,9 +133,9 @@ class RunFailed(AgentEvent):
 class Part(NamedTuple):
     """The three events of one kind of text."""
 
-    started: type[StepEvent]
-    delta: type[StepEvent]
-    ended: type[StepEvent]
+    started: type[PartEvent]
+    delta: type[PartDelta]
+    ended: type[PartEvent]
 
 
 TEXT = Part(TextStarted, TextDelta, TextEnded)

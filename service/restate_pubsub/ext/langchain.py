@@ -21,6 +21,7 @@ from restate.ext import langchain as sdk
 
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.ext import events
+from restate_pubsub.ext.chosen import Chosen, chosen
 from restate_pubsub.ext.encoders import Encoder, plain
 from restate_pubsub.ext.jsonable import jsonable
 from restate_pubsub.ext.run import Run, Speech, Target, begin, working_for
@@ -32,10 +33,6 @@ class Started:
 
     context: Any
     state: Any
-
-
-Chosen = str | Callable[[Started], str]
-"""A text, or how it is found for a run."""
 
 
 class TopicState(AgentState[Any]):
@@ -63,9 +60,9 @@ class TopicMiddleware(sdk.RestateMiddleware):
         self,
         client: PubsubClient,
         *,
-        topic: Chosen,
+        topic: Chosen[Started],
         encode: Encoder = plain,
-        name: Chosen | None = None,
+        name: Chosen[Started] | None = None,
         agent: str | None = None,
         run_options: RunOptions[Any] | None = None,
     ) -> None:
@@ -78,8 +75,8 @@ class TopicMiddleware(sdk.RestateMiddleware):
     async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Begin a run."""
         started = Started(runtime.context, state)
-        name = self._run_name and _chosen(self._run_name, started)
-        run = begin(sdk.restate_context(), self._target, _chosen(self._topic, started), agent=self._agent, name=name)
+        name = self._run_name and chosen(self._run_name, started)
+        run = begin(sdk.restate_context(), self._target, chosen(self._topic, started), agent=self._agent, name=name)
         await run.say("started", events.RunStarted)
         return {"restate_pubsub": {"topic": run.topic, "key": run.key, "name": run.name, "nested": run.nested}}
 
@@ -132,10 +129,6 @@ class TopicMiddleware(sdk.RestateMiddleware):
         except TerminalError as error:
             await run.failed(error)
             raise
-
-
-def _chosen(how: Chosen, started: Started) -> str:
-    return how if isinstance(how, str) else how(started)
 
 
 class _Hearing(AsyncCallbackHandler):

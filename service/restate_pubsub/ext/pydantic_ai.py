@@ -10,7 +10,7 @@ published outside of the journal; and the turns of tools that run side by side a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from pydantic_ai import RunContext, messages
 from pydantic_ai.agent import AbstractAgent, AgentRunResult
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from restate import RunOptions
 from restate.ext import pydantic as sdk
@@ -26,9 +27,10 @@ from restate.ext.turnstile import Turnstile
 
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.ext import events
+from restate_pubsub.ext.chosen import Chosen, chosen
 from restate_pubsub.ext.encoders import Encoder, plain
 from restate_pubsub.ext.jsonable import jsonable
-from restate_pubsub.ext.run import Run, Speech, Target, current_run, running
+from restate_pubsub.ext.run import Run, Speech, Step, Target, current_run, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,6 @@ class Started:
 
     deps: Any
     prompt: Any
-
-
-Chosen = str | Callable[[Started], str]
-"""A text, or how it is found for a run."""
 
 
 class RestateAgent(sdk.RestateAgent):
@@ -62,9 +60,9 @@ class RestateAgent(sdk.RestateAgent):
         wrapped: AbstractAgent[Any, Any],
         *,
         client: PubsubClient,
-        topic: Chosen,
+        topic: Chosen[Started],
         encode: Encoder = plain,
-        name: Chosen | None = None,
+        name: Chosen[Started] | None = None,
         auto_wrap_tools: bool = False,
         run_options: RunOptions[Any] | None = None,
     ) -> None:
@@ -79,16 +77,12 @@ class RestateAgent(sdk.RestateAgent):
     async def run(self, user_prompt: Any = None, **options: Any) -> AgentRunResult[Any]:
         """Run the agent, as the SDK's agent does; `event_stream_handler` is this library's."""
         started = Started(options.get("deps"), user_prompt)
-        topic, name = _chosen(self._topic, started), self._run_name and _chosen(self._run_name, started)
+        topic, name = chosen(self._topic, started), self._run_name and chosen(self._run_name, started)
         options["event_stream_handler"] = _tools_return
         async with running(sdk.restate_context(), self._target, topic, agent=self.name, name=name) as ended:
             result = await super().run(user_prompt, **options)
             ended.output = jsonable(result.output)
             return result
-
-
-def _chosen(how: Chosen, started: Started) -> str:
-    return how if isinstance(how, str) else how(started)
 
 
 class _SpeakingModel(sdk.RestateModelWrapper):
@@ -109,14 +103,30 @@ class _SpeakingModel(sdk.RestateModelWrapper):
         """Take the step's number, and call the model in a durable step of the SDK's."""
         step = _run().step(sdk.restate_context())
 
-        async def speak(_: RunContext[Any], response: AsyncIterable[Any]) -> None:
-            async with step.speaking() as speech:
-                await _speak(speech, response)
+        opened = _OpenedModel(self.wrapped, step)
 
-        durable = sdk.RestateModelWrapper(self.wrapped, self._run_options, event_stream_handler=speak)
+        async def speak(_: RunContext[Any], response: AsyncIterable[Any]) -> None:
+            await _speak(opened.speech, response)
+
+        durable = sdk.RestateModelWrapper(opened, self._run_options, event_stream_handler=speak)
         asked = messages, model_settings, model_request_parameters, run_context
         async with durable.request_stream(*asked) as response:
             current_state().turnstile = Turnstile([call.tool_call_id for call in response.get().tool_calls])
+            yield response
+
+
+class _OpenedModel(WrapperModel):
+    """A model that is asked once the step's stream is open: a step that is refused there costs nothing."""
+
+    def __init__(self, wrapped: Model, step: Step) -> None:
+        super().__init__(wrapped)
+        self._step = step
+        self.speech: Speech
+
+    @asynccontextmanager
+    async def request_stream(self, *asked: Any, **named: Any) -> AsyncIterator[StreamedResponse]:
+        """Open the stream, and ask the model."""
+        async with self._step.speaking() as self.speech, super().request_stream(*asked, **named) as response:
             yield response
 
 
