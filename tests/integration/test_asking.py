@@ -135,6 +135,16 @@ async def test_only_what_was_asked(open_service: Service) -> None:
             await client.answer(topic_name(), somebody, 1)
 
 
+@pytest.mark.parametrize("what", ["answer&id=x", "stop"])
+async def test_a_page_of_another_site_has_to_ask_first(open_service: Service, what: str) -> None:
+    """What a form or a script can send without a preflight is refused, as for publishing."""
+    url = f"{open_service.topic_url(topic_name())}?do={what}"
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        async with aiohttp.ClientSession() as session:
+            async with session.post(url, data=b'{"id": "x"}', headers={"content-type": kind}) as response:
+                assert (415, "unsupported-type") == (response.status, (await response.json())["code"])
+
+
 @pytest.mark.usefixtures("open_service")
 async def test_an_id_that_is_no_awakeable_cannot_be_asked(restate: RestateServer) -> None:
     """It would block the topic for ever."""

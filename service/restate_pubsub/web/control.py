@@ -6,22 +6,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from restate_pubsub.errors import InvalidRequest
+from restate_pubsub.errors import InvalidRequest, UnsupportedType
 from restate_pubsub.protocol import calls
+from restate_pubsub.web.requests import JSON, kind_of
 
 if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import PubsubClient
 
 
-async def control(client: PubsubClient, what: str, request: Request, topic: str, body: bytes) -> Response:
-    """Do what a page asks for.
+async def control(
+    client: PubsubClient, what: str, request: Request, topic: str, body: Callable[[], Awaitable[bytes]]
+) -> Response:
+    """Do what a page asks for; `body` reads what it has sent.
 
     Raises:
+        UnsupportedType: the body is not said to be JSON. A page of another site can send other types without asking.
         InvalidRequest: `do` is nothing that there is, or names no question or stream.
         PubsubError: the topic refused.
 
@@ -29,13 +34,16 @@ async def control(client: PubsubClient, what: str, request: Request, topic: str,
     if request.method != "POST" or what not in ("answer", "stop"):
         msg = f"{request.method} with do={what[:40]!r}: use POST with do=answer or do=stop"
         raise InvalidRequest(msg)
+    if (kind := kind_of(request)) != JSON:
+        msg = f"Content-Type {kind[:80]!r} is not {JSON}"
+        raise UnsupportedType(msg)
     if what == "stop":
-        asked = calls.decode_stop(body)
+        asked = calls.decode_stop(await body())
         return JSONResponse({"offset": await client.stop(topic, asked.id, reason=asked.reason), "stopped": [asked.id]})
     question = request.query_params.get("id")
     if not question:
         msg = "do=answer needs the question's id: &id=…"
         raise InvalidRequest(msg)
     key = request.headers.get("idempotency-key")
-    offset = await client.answer_encoded(topic, question, body, idempotency_key=key)
+    offset = await client.answer_encoded(topic, question, await body(), idempotency_key=key)
     return JSONResponse({"offset": offset})

@@ -8,6 +8,7 @@ messages, so it is harmless however the body is cut.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
@@ -39,13 +40,13 @@ from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.control import control
 from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.errors import WithMembers
-from restate_pubsub.web.requests import flag_of, linger_of
+from restate_pubsub.web.requests import JSON, flag_of, kind_of, linger_of
 from restate_pubsub.web.upload import Upload
 
 if TYPE_CHECKING:
     from restate_pubsub.client.pubsub_client import PubsubClient
 
-JSON, NDJSON = "application/json", "application/x-ndjson"
+NDJSON = "application/x-ndjson"
 JSON_SPACE = b" \t\r"
 """A line of nothing else is blank. Whatever else Python takes for white space is not JSON."""
 
@@ -123,7 +124,7 @@ class Publishing:
                     meter, max_bytes=self._max_bytes, max_age=self._max_age, expires=expires, ending=self._ending
                 )
                 if asked is not None:
-                    return await control(self._client, asked, request, topic, await self._body(request, upload))
+                    return await control(self._client, asked, request, topic, partial(self._body, request, upload))
                 return await self.publish(request, topic, upload)
             except (PartlyPublished, StreamFailed) as error:
                 raise WithMembers(error, nextOffset=error.next_offset, count=error.acknowledged) from error
@@ -136,7 +137,7 @@ class Publishing:
 
         """
         _refuse_calls(request)
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = kind_of(request)
         close, linger = flag_of(request, "close"), linger_of(request)
         join = request.query_params.get("join")
         check_field(join)

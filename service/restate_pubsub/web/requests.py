@@ -15,6 +15,12 @@ from restate_pubsub.protocol.names import MAX_OFFSET, check_topic
 
 _OFFSET = re.compile(r"-?[0-9]{1,16}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+JSON = "application/json"
+
+
+def kind_of(request: Request) -> str:
+    """Return the media type of the request's body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def topic_of(request: Request, mount: str, limits: Limits) -> str:
