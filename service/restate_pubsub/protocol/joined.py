@@ -104,7 +104,7 @@ def parts(entries: Sequence[Entry], start: int, stop: int) -> list[Entry]:
     at = 0
     for entry in entries:
         end = at + span(entry)
-        if end > start and at < stop:
+        if max(start, at) < min(stop, end):
             found.append(part(entry, max(start - at, 0), stop - at))
         at = end
     return found

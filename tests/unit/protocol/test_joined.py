@@ -57,6 +57,13 @@ def test_every_message_is_cut_out_of_its_run_as_it_was(messages: list[Message]) 
     assert sum(map(span, entries)) == len(messages)
 
 
+def test_nothing_of_a_run_is_no_entry() -> None:
+    """Not one that covers no offset, wherever in the run it would be."""
+    (run,) = runs([Message(b'{"text":"Hel"}'), Message(b'{"text":"lo"}')], "text")
+    for at in range(3):
+        assert [] == parts([run, Message(b"1")], at, at)
+
+
 @given(MESSAGES, st.integers(0, 12), st.integers(0, 12), st.integers(1, 200))
 def test_a_joined_reader_shows_the_same_text_from_every_place_on(
     messages: list[Message], start: int, more: int, size: int
