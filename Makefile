@@ -10,7 +10,7 @@ JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo screenshot test test-unit test-bounds test-environments test-agents test-image test-faults test-proxies soak debian-packages generate \
-  client release check format image audit lock bench bench-quick clean
+  test-side-by-side-1 test-side-by-side-2 client release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,14 @@ demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent
 
 test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory -j2 test-side-by-side-1 test-side-by-side-2
+
+# Two halves at once: the first computes most of the time, the second waits for other programs most of the time.
+FIRST_HALF := tests/unit tests/simulation tests/chart tests/release tests/browser tests/javascript
+test-side-by-side-1:
+	$(BIN)/pytest -o cache_dir=.pytest_cache/1 $(FIRST_HALF)
+test-side-by-side-2:
+	$(BIN)/pytest -o cache_dir=.pytest_cache/2 $(FIRST_HALF:%=--ignore=%)
 
 PACKAGES ?= chromium faketime haproxy nginx prometheus
 
