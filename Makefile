@@ -50,8 +50,8 @@ test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit,
 	@tests/debian-packages missing $(PACKAGES)
 	@$(MAKE) --no-print-directory -j2 test-side-by-side-1 test-side-by-side-2
 
-# Two halves at once: the first computes most of the time, the second waits for other programs most of the time.
-FIRST_HALF := tests/unit tests/simulation tests/chart tests/release tests/browser tests/javascript
+# Two halves at once, of about the same length: most tests of the second wait for other programs most of the time.
+FIRST_HALF := $(addprefix tests/,unit simulation chart release browser javascript clients proxies frameworks)
 test-side-by-side-1:
 	$(BIN)/pytest -o cache_dir=.pytest_cache/1 $(FIRST_HALF)
 test-side-by-side-2:
