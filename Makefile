@@ -52,10 +52,11 @@ test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit,
 
 # Two halves at once, of about the same length: most tests of the second wait for other programs most of the time.
 FIRST_HALF := $(addprefix tests/,unit simulation chart release browser javascript clients proxies frameworks)
+SECOND_HALF := $(addprefix tests/,integration faults)
 test-side-by-side-1:
 	$(BIN)/pytest -o cache_dir=.pytest_cache/1 $(FIRST_HALF)
 test-side-by-side-2:
-	$(BIN)/pytest -o cache_dir=.pytest_cache/2 $(FIRST_HALF:%=--ignore=%)
+	$(BIN)/pytest -o cache_dir=.pytest_cache/2 $(SECOND_HALF)
 
 PACKAGES ?= chromium faketime haproxy nginx prometheus
 

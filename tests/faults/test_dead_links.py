@@ -99,7 +99,8 @@ class Link:
         return [program("ip"), "netns", "exec", self.namespace, *words]
 
     def down(self) -> None:
-        """Remove it."""
+        """Remove it: first our end, and so both; a namespace lives on for as long as a socket of it does."""
+        ip("link", "del", self._near)
         ip("netns", "del", self.namespace)
 
     def socket(self, address: aiohttp.AddrInfoType) -> socket.socket:

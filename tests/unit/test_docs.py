@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_markdown_is_wrapped(page: Path) -> None:
     """Prose has at most 120 characters a line; tables, code and addresses are as long as they must be."""
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).splitlines()
     assert [line for line in prose if len(line) > 120 and not line.startswith(("|", "!["))] == []
+
+
+def test_both_halves_of_make_test_are_all_tests() -> None:
+    """A folder that neither half names would not run, and one that both name runs twice."""
+    makefile = (ROOT / "Makefile").read_text()
+    halves = re.findall(r"^(?:FIRST|SECOND)_HALF := \$\(addprefix tests/,([\w ]+)\)", makefile, re.MULTILINE)
+    folders = [f"tests/{name}" for half in halves for name in half.split()]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert sorted(folders) == sorted(project["tool"]["pytest"]["ini_options"]["testpaths"])
