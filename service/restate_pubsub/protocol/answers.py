@@ -40,8 +40,7 @@ class Answer(NamedTuple):
     def after(self, offset: int, messages: Sequence[Message]) -> Answer:
         """Return the last answer once these messages stand from `offset` on."""
         answer = self
-        named = any(event for _, event in messages)
-        if not named and TYPED not in b",".join([data for data, _ in messages]):
+        if TYPED not in b",".join([data for data, _ in messages]) and not any(event for _, event in messages):
             return self  # one search for the whole batch
         for at, message in enumerate(messages, offset):
             answer = answer._then(at, message)

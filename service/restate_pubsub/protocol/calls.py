@@ -161,7 +161,8 @@ def decode_append(raw: bytes) -> AppendInput:
             if whole is None:
                 text = compact(text)  # noqa: PLW2901
             check_depth(text)
-            check_event(entry.event)
+            if entry.event is not None:
+                check_event(entry.event)
         except PubsubError as error:
             error.message = f"append: message {at}: {error.message}"
             raise

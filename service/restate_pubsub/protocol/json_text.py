@@ -107,7 +107,7 @@ def check_depth(raw: bytes) -> None:
 
     """
     # More opening brackets than the limit are needed to break it, so most messages end here.
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+    if len(raw) <= MAX_DEPTH or raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
     depth = 0
     for match in _BRACKET.finditer(_STRING.sub(b"", raw)):

@@ -16,7 +16,7 @@ from restate_pubsub.protocol.calls import StopRequest, StreamRef
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import remembered, state
 from restate_pubsub.topic.context import ExclusiveContext
-from restate_pubsub.topic.log import Joining, plan_append, plan_sweep, retained
+from restate_pubsub.topic.log import PAGE, Joining, plan_append, plan_sweep, retained
 from restate_pubsub.topic.policy import Policy
 from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.steps import (
@@ -36,6 +36,8 @@ from restate_pubsub.topic.write import clear_obsolete, clear_swept, seal, swept,
 
 SWEEP_PAGES = 2
 """A write fills at most the pages that it brings, and clears two more: truncation is paid in small coins."""
+LIKELY_FILLS = PAGE // 4
+"""A batch of so many messages often fills a page: what that needs is read together with all else, in one round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
 
     """
     # 1. Load the topic, who waits, and the stream; agree on the policy.
-    loaded = await load(ctx, options, request.stream)
+    loaded = await load(ctx, options, request.stream, mark=len(request.messages) >= LIKELY_FILLS)
     topic, ref = loaded.topic, request.stream
     bounds, first = topic.bounds, topic.bounds.tail
     policy = await _agreed(ctx, options, topic, request)
@@ -104,7 +106,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     answer = topic.answer.after(first, messages) if policy.answers else topic.answer
     grown = replace(topic, bounds=plan.bounds, policy=policy, answer=answer)
     clears = not plan.small or bool(plan_sweep(kept, retention, budget))
-    mark = clears and not await is_marked(ctx)
+    mark = clears and not await is_marked(ctx, loaded)
     if clears or loaded.waiting:
         grown = swept_later(ctx, grown)
     if mark:

@@ -173,7 +173,7 @@ def plan_append(
     while offset < stop:
         number = page_of(offset)
         end = min((number + 1) * PAGE, stop)
-        page = _filled(page, offset, data[offset - first : end - first], events)
+        new, names = data[offset - first : end - first], _between(events, offset, end)
         declared = join if end > joined_from else None
         if declared is not None:
             continues = offset >= joined_from and page.last_join == declared
@@ -181,10 +181,11 @@ def plan_append(
         page = replace(page, last_join=declared)
         if end % PAGE:  # the batch ends inside this page: it stays open
             keys.extend(range(offset, end))
+            page = _filled(page, offset, new, names)
             break
         start = min(max(number * PAGE, bounds.swept), offset)
-        sizes = {at: page.open_size(at) for at in range(start, end)}
-        fits = pages and sum(sizes.values()) <= PAGE_MAX_BYTES and start >= bounds.sized_from
+        sizes = [*map(bounds.open_size, range(start, offset)), *map(len, new)]
+        fits = pages and sum(sizes) <= PAGE_MAX_BYTES and start >= bounds.sized_from
         at_hand = all(at in bounds.open_data for at in range(start, offset))
         if fits and (at_hand or end - offset > SEAL_AT_ONCE):
             writes.append(PageWrite(number, start, end, page.open_joins))
@@ -192,10 +193,11 @@ def plan_append(
                 load, obsolete = range(start, offset), range(start, min(offset + SMALL, end))
         else:
             keys.extend(range(offset, end))
-            unsealed[number] = UnsealedPage(page.open_events, sizes, page.open_joins)
+            named, sized = {**page.open_events, **names}, dict(zip(range(start, end), sizes, strict=True))
+            unsealed[number] = UnsealedPage(named, sized, page.open_joins)
             later = PageWrite(number, start, end, page.open_joins) if fits else later
         page, offset = replace(page, open_events={}, open_data={}, open_sizes={}, open_joins=()), end
-    grown = replace(page, tail=stop, closed=bounds.closed or close, size=bounds.size + sum(len(text) for text in data))
+    grown = replace(page, tail=stop, closed=bounds.closed or close, size=bounds.size + sum(map(len, data)))
     return AppendPlan(grown, load, tuple(writes), tuple(keys), unsealed, later, obsolete)
 
 
@@ -209,7 +211,12 @@ def _stretched(page: Bounds, offsets: range, join: Joining, *, continues: bool) 
     return replace(page, open_joins=grown)
 
 
-def _filled(page: Bounds, offset: int, data: Sequence[bytes], events: Mapping[int, str]) -> Bounds:
+def _between(events: Mapping[int, str], start: int, stop: int) -> dict[int, str]:
+    """Return the event names of `[start, stop)`."""
+    return {at: events[at] for at in range(start, stop) if at in events} if events else {}
+
+
+def _filled(page: Bounds, offset: int, data: Sequence[bytes], names: Mapping[int, str]) -> Bounds:
     """Add messages to the open page: inline as many as there is room for."""
     room = INLINE_BYTES - sum(map(len, page.open_data.values()))
     inlined, sizes = dict(page.open_data), dict(page.open_sizes)
@@ -219,7 +226,6 @@ def _filled(page: Bounds, offset: int, data: Sequence[bytes], events: Mapping[in
             room -= len(text)
         else:
             sizes[at] = len(text)
-    names = {at: name for at, name in events.items() if offset <= at < offset + len(data)}
     return replace(page, open_events={**page.open_events, **names}, open_data=inlined, open_sizes=sizes)
 
 

@@ -55,12 +55,13 @@ class Policy:
         if len(messages) > self.batch_messages:
             msg = f"{handler}: {len(messages)} messages in one batch; at most {self.batch_messages} are allowed"
             raise TooLarge(msg)
-        for at, message in enumerate(messages):
-            if len(message.data) > self.message_bytes:
-                place = "The message" if handler == "publish" else f"{handler}: message {at}: The message"
-                msg = f"{place} has {len(message.data)} bytes; at most {self.message_bytes} are allowed"
-                raise TooLarge(msg)
-        total = sum(len(message.data) for message in messages)
+        sizes = [len(data) for data, _ in messages]
+        if sizes and max(sizes) > self.message_bytes:
+            at, size = next((at, size) for at, size in enumerate(sizes) if size > self.message_bytes)
+            place = "The message" if handler == "publish" else f"{handler}: message {at}: The message"
+            msg = f"{place} has {size} bytes; at most {self.message_bytes} are allowed"
+            raise TooLarge(msg)
+        total = sum(sizes)
         if total > self.batch_bytes:
             msg = f"{handler}: the batch has {total} bytes; at most {self.batch_bytes} are allowed: send it in parts"
             raise TooLarge(msg)

@@ -75,15 +75,21 @@ class SweepCall(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A topic as a handler finds it: its metadata, who waits, and the stream asked for."""
+    """A topic as a handler finds it: its metadata, who waits, and the stream asked for.
+
+    `marked`: whether a call has left keys that nobody counts, None where that was not asked.
+    """
 
     topic: Topic
     waiting: Sequence[Subscription]
     known: KnownStream | None = None
+    marked: bool | None = None
 
 
-async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | None = None) -> Loaded:
-    """Read what a handler needs, in one round trip.
+async def load(
+    ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | None = None, *, mark: bool = False
+) -> Loaded:
+    """Read what a handler needs, in one round trip; `mark`: it will probably ask whether the topic is marked.
 
     Raises:
         InvalidTopic: the topic is new, and its name is not one.
@@ -92,18 +98,23 @@ async def load(ctx: ExclusiveContext, options: TopicOptions, ref: StreamRef | No
     keys = list(FIRST_READ)
     if ref is not None:
         keys.append(state.stream_key(ref))
-    metadata, waiting, *stream = await ctx.get(*keys)
+    if mark:
+        keys.append(state.UNFINISHED_KEY)
+    metadata, waiting, *others = await ctx.get(*keys)
     topic = state.decode_topic(metadata)
     if not topic.exists:
         check_topic(ctx.key, options.limits)
-    known = state.decode_stream(stream[0]) if stream else None
+    known = None
     if ref is not None:
-        known = await remembered.lookup(ctx, topic, ref, known)
-    return Loaded(topic, state.decode_subscriptions(waiting), known)
+        known = await remembered.lookup(ctx, topic, ref, state.decode_stream(others[0]))
+    marked = others[-1] is not None if mark else None
+    return Loaded(topic, state.decode_subscriptions(waiting), known, marked)
 
 
-async def is_marked(ctx: ExclusiveContext) -> bool:
+async def is_marked(ctx: ExclusiveContext, loaded: Loaded | None = None) -> bool:
     """Whether a call has left keys that nobody counts: it was killed, or there were too many for one call."""
+    if loaded is not None and loaded.marked is not None:
+        return loaded.marked
     return (await ctx.get(state.UNFINISHED_KEY))[0] is not None
 
 

@@ -16,7 +16,7 @@ from restate_pubsub.topic.handlers import Handlers
 from restate_pubsub.topic.log import INLINE_BYTES, PAGE, PAGE_MAX_BYTES, Bounds
 from restate_pubsub.topic.memory import MemoryTopic
 from restate_pubsub.topic.policy import Policy, Retention
-from restate_pubsub.topic.steps import TopicOptions
+from restate_pubsub.topic.steps import FIRST_READ, TopicOptions
 from restate_pubsub.topic.write import stray_keys
 
 
@@ -214,3 +214,15 @@ def test_truncating_a_million_messages_is_paid_in_parts() -> None:
     bounds = topic_log.truncated(Bounds(tail=1_000_000, size=1), 1_000_000)
     plan = topic_log.plan_sweep(bounds, Retention(), 2)
     assert plan.pages == range(2)
+
+
+def test_a_batch_that_fills_pages_reads_all_that_it_needs_at_once() -> None:
+    """Each look at Restate's state that comes later is a round trip of half a millisecond, paid by every batch."""
+    log = Log()
+    log.append([Message(b"1")] * 10)
+    call = log.topic.call("append", encode_append([Message(b"2")] * 200, close=False))
+    log.topic.start(log.handlers, call).to_end()
+    names = [entry.command.name for entry in call.journal]
+    reads = names.count("get")
+    assert reads == len(FIRST_READ) + 1
+    assert names[:reads] == ["get"] * reads
