@@ -13,6 +13,7 @@ from restate_pubsub.fanout.pages import READ_BYTES, Page, Pages
 from restate_pubsub.fanout.ring import TAKE_MAX_BYTES
 from restate_pubsub.fanout.steps import Chunk, Encode
 from restate_pubsub.fanout.window import HeadMoved, Learnt, News, Window
+from restate_pubsub.protocol.limits import JOINED_READ
 from restate_pubsub.topic.log import PAGE
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from restate_pubsub.protocol.messages import Batch
 
 READ_MESSAGES = 64 * PAGE
-"""Most messages in one read: as many as the object gives in one round trip."""
+"""Most messages in one read: as many as the object gives in one answer. A joined read covers `JOINED_READ` times more
+offsets."""
 ALIGN_BYTES = 64 * 1024
 """A read begins where the object's page begins, so that readers nearby share it, unless that brings more than this
 before what its reader wants."""
@@ -110,7 +112,8 @@ class CatchUp:
             if read.join == join and offset in (read.expected[:1] if exact else read.expected):
                 return read
         mean = self._means[join]
-        count = min(READ_MESSAGES, max(int(size / mean), 1) if mean else READ_MESSAGES)
+        most = READ_MESSAGES * (JOINED_READ if join else 1)
+        count = min(most, max(int(size / mean), 1) if mean else most)
         start = offset if exact else self._start(offset, join=join)
         stop = self._window.tail if join else self._window.ring.base
         # In the middle of what was joined, only the rest of that is needed: what follows it is there, and shared.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 DEFAULT_PULL_TIMEOUT = 30.0
 """Seconds that a pull waits, if its caller does not say."""
+JOINED_READ = 16
+"""A pull that joins may cover so many times more offsets than it gives messages."""
 DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
 """Seconds for which a repeated idempotency key is known."""
 

@@ -463,7 +463,7 @@ class Settings(BaseModel):
         "PUBSUB_PULL_MAX_MESSAGES",
         _LIMITS.pull_messages,
         "Limits",
-        "A pull's answer has at most this many messages.",
+        "A pull's answer has at most this many messages; of those that are joined, each counts as one.",
         ge=1,
         le=100_000,
     )

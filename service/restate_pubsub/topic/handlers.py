@@ -16,6 +16,7 @@ from restate_pubsub.protocol import calls
 from restate_pubsub.protocol.answers import Answer
 from restate_pubsub.protocol.calls import StreamRef, Subscription
 from restate_pubsub.protocol.json_text import compact
+from restate_pubsub.protocol.limits import JOINED_READ
 from restate_pubsub.protocol.messages import Batch, Message, stop_message
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import asking, remembered, state, waiters
@@ -216,8 +217,11 @@ class Handlers:
         if offset >= bounds.tail:
             return Batch(offset, (), offset, closed=True, head=bounds.head) if bounds.closed else None
         limits = self.options.limits
-        count = min(request.limit or limits.pull_messages, limits.pull_messages)
-        batch = await read(ctx, bounds, offset, count, limits.pull_bytes, join=request.join)
+        most = limits.pull_messages * (JOINED_READ if request.join else 1)
+        count = min(request.limit or most, most)
+        batch = await read(
+            ctx, bounds, offset, count, limits.pull_bytes, join=request.join, max_entries=limits.pull_messages
+        )
         if not batch.messages:  # truncated while we read
             bounds = await self._bounds(ctx)
             if offset < bounds.head:

@@ -52,18 +52,26 @@ async def get_pages(
 
 
 async def read(
-    ctx: SharedContext, bounds: Bounds, offset: int, max_messages: int, max_bytes: int, *, join: bool = False
+    ctx: SharedContext,
+    bounds: Bounds,
+    offset: int,
+    max_messages: int,
+    max_bytes: int,
+    *,
+    join: bool = False,
+    max_entries: int | None = None,
 ) -> Batch:
     """Read messages from `offset` on, within the limits; one at least, unless they were truncated meanwhile.
 
-    `join`: those that continue one another may come as one.
+    `join`: those that continue one another may come as one. Then `max_messages` are those that are covered, and at most
+    `max_entries` stored entries are.
     """
     entries: list[Entry] = []
     total = 0
     async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
         entries.append(entry)
         total += len(entry.data) if join else written_bytes(entry)
-        if total > max_bytes:
+        if total > max_bytes or (join and len(entries) == max_entries):
             break
     if join:
         found = joined(entries, max_bytes)

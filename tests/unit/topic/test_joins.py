@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from restate_pubsub.protocol.calls import StreamRef, decode_pull_response, encode_append
+from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state
 from restate_pubsub.topic.handlers import Handlers
@@ -122,3 +123,18 @@ def test_deleting_a_topic_ends_what_continues() -> None:
     topic.call("delete")
     topic.write("c", "d")
     assert ["cd"] == topic.texts(2)
+
+
+def test_a_joined_read_covers_more_offsets_than_it_gives_messages_but_never_gives_more() -> None:
+    """A long chat is opened with one call; a topic without runs is read as before."""
+    most = Limits().pull_messages
+    topic = Topic()
+    for text in ("a", "b"):
+        topic.write(*[text] * most)
+        topic.write("end", join=None)
+    assert ["a" * most, "end", "b" * most, "end"] == topic.texts()
+    assert len(topic.pull(join=False).messages) == most
+    plain = Topic()
+    for _ in range(2):
+        plain.write(*["a"] * most, join=None)
+    assert (most, most) == (len(plain.pull().messages), plain.pull().next_offset)
