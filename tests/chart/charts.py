@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -25,19 +29,43 @@ def chart() -> helm_python.Chart:
     return helm_python.Chart.load(CHART)
 
 
+INTEGERS = """{{- define "integers" -}}
+{{- $given := . -}}
+{{- range $key, $value := $given -}}
+{{- if kindIs "map" $value -}}{{- include "integers" $value -}}
+{{- else if and (kindIs "float64" $value) (eq (floor $value) $value) -}}{{- $_ := set $given $key (int64 $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+"""
+
+
+@functools.cache
+def chart_with_integers() -> helm_python.Chart:
+    """Return the chart as `--set` gives it values: whole numbers are integers, where a file's are floats."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(CHART, Path(folder) / "restate-pubsub"))
+        for path in (copy / "templates").rglob("*.*"):
+            if path.suffix != ".tpl":
+                path.write_text('{{- include "integers" .Values -}}\n' + path.read_text())
+        (copy / "templates" / "_integers.tpl").write_text(INTEGERS)
+        return helm_python.Chart.load(copy)
+
+
 def ci_values(name: str) -> dict[str, Any]:
     """Return one of the chart's own values files."""
     return yaml.safe_load(CI[name].read_text()) or {}
 
 
-def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return what each template gives, by its path below `templates`."""
-    return _texts(json.dumps(values, sort_keys=True))
+def texts(values: Mapping[str, Any], *, integers: bool = False) -> dict[str, str]:
+    """Return what each template gives, by its path below `templates`; `integers`: the values came by `--set`."""
+    return _texts(json.dumps(values, sort_keys=True), integers=integers)
 
 
 @functools.cache
-def _texts(values: str) -> dict[str, str]:
-    rendered = chart().render(json.loads(values), name=RELEASE, namespace=NAMESPACE)
+def _texts(values: str, *, integers: bool = False) -> dict[str, str]:
+    loaded = chart_with_integers() if integers else chart()
+    rendered = loaded.render(json.loads(values), name=RELEASE, namespace=NAMESPACE)
     return {path.split("/templates/")[1]: text for path, text in rendered.items()}
 
 
@@ -52,10 +80,10 @@ def render(values: Mapping[str, Any]) -> list[Manifest]:
     ]
 
 
-def refusal(values: Mapping[str, Any]) -> str:
+def refusal(values: Mapping[str, Any], *, integers: bool = False) -> str:
     """Return why Helm does not render these values."""
     try:
-        texts(values)
+        texts(values, integers=integers)
     except helm_python.HelmError as error:
         return str(error)
     return ""
@@ -78,9 +106,13 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
 
 
 def environment(manifests: list[Manifest], pod: Manifest) -> dict[str, str]:
-    """Return the environment that the pod's container would get; a secret from elsewhere is its reference."""
-    made = {each["metadata"]["name"]: each["stringData"] for each in manifests if each["kind"] == "Secret"}
-    (container,) = pod["spec"]["containers"]
+    """Return the environment that the pod's first container would get; a secret from elsewhere is its reference."""
+    made = {
+        each["metadata"]["name"]: {key: base64.b64decode(value).decode() for key, value in each["data"].items()}
+        for each in manifests
+        if each["kind"] == "Secret"
+    }
+    container = pod["spec"]["containers"][0]
     found: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         (config,) = [

@@ -1,7 +1,8 @@
 """The fields of the custom resources that the chart makes, as their definitions have them: no more than it may use.
 
-RestateDeployment is restate.dev/v1beta1 of Restate's operator, HTTPRoute gateway.networking.k8s.io/v1, the other two
-monitoring.coreos.com/v1. A pod's template is checked with Kubernetes' own schema, as a Deployment's.
+RestateDeployment is restate.dev/v1beta1 of Restate's operator, HTTPRoute gateway.networking.k8s.io/v1, the monitors and
+the rule monitoring.coreos.com/v1, ScaledObject keda.sh/v1alpha1 of KEDA, the two policies networking.gke.io/v1. A pod's
+template is checked with Kubernetes' own schema, as a Deployment's.
 """
 
 from __future__ import annotations
@@ -102,6 +103,55 @@ SERVICE_MONITOR = _object(
     },
 )
 
+POD_MONITOR = _object(
+    ("selector", "podMetricsEndpoints"),
+    selector=LABEL_SELECTOR,
+    podMetricsEndpoints={
+        "type": "array",
+        "items": _object(port=STRING, path=STRING, interval=DURATION, scrapeTimeout=DURATION),
+    },
+)
+
+SCALED_OBJECT = _object(
+    ("scaleTargetRef", "triggers"),
+    scaleTargetRef=_object(("name",), apiVersion=STRING, kind=STRING, name=STRING),
+    minReplicaCount={"type": "integer", "minimum": 0},
+    maxReplicaCount={"type": "integer", "minimum": 1},
+    advanced=_object(horizontalPodAutoscalerConfig=_object(behavior={"type": "object"})),
+    triggers={
+        "type": "array",
+        "items": _object(
+            ("type", "metadata"),
+            type={"enum": ["prometheus", "cpu"]},
+            metricType={"enum": ["AverageValue", "Value", "Utilization"]},
+            metadata=STRINGS,
+        ),
+    },
+)
+
+TARGET = _object(("group", "kind", "name"), group=STRING, kind=STRING, name=STRING)
+
+GCP_BACKEND_POLICY = _object(
+    ("targetRef",),
+    default=_object(
+        timeoutSec={"type": "integer", "minimum": 1, "maximum": 2147483647},
+        connectionDraining=_object(drainingTimeoutSec={"type": "integer", "minimum": 0, "maximum": 3600}),
+    ),
+    targetRef=TARGET,
+)
+
+HEALTH_CHECK_POLICY = _object(
+    ("targetRef",),
+    default=_object(
+        config=_object(
+            ("type",),
+            type={"enum": ["TCP", "HTTP", "HTTPS", "HTTP2", "GRPC"]},
+            httpHealthCheck=_object(port={"type": "integer"}, requestPath=STRING),
+        )
+    ),
+    targetRef=TARGET,
+)
+
 PROMETHEUS_RULE = _object(
     (),
     groups={
@@ -131,5 +181,9 @@ SCHEMAS = {
     "RestateDeployment": _resource("restate.dev/v1beta1", RESTATE_DEPLOYMENT),
     "HTTPRoute": _resource("gateway.networking.k8s.io/v1", HTTP_ROUTE),
     "ServiceMonitor": _resource("monitoring.coreos.com/v1", SERVICE_MONITOR),
+    "PodMonitor": _resource("monitoring.coreos.com/v1", POD_MONITOR),
     "PrometheusRule": _resource("monitoring.coreos.com/v1", PROMETHEUS_RULE),
+    "ScaledObject": _resource("keda.sh/v1alpha1", SCALED_OBJECT),
+    "GCPBackendPolicy": _resource("networking.gke.io/v1", GCP_BACKEND_POLICY),
+    "HealthCheckPolicy": _resource("networking.gke.io/v1", HEALTH_CHECK_POLICY),
 }

@@ -65,24 +65,53 @@ GUARDS: dict[str, dict[str, Any]] = {
     ),
     "podDisruptionBudget.maxUnavailable is 0": single("podDisruptionBudget.maxUnavailable", 0),
     "podDisruptionBudget.minAvailable (2) keeps every one of 2 pods": single("podDisruptionBudget.minAvailable", 2),
+    "podDisruptionBudget.minAvailable (51%) keeps every one of 2 pods": {
+        "podDisruptionBudget": {"minAvailable": "51%"}
+    },
+    "podDisruptionBudget.minAvailable (100%) keeps every one of 3 pods": {
+        "replicaCount": 3,
+        "podDisruptionBudget": {"minAvailable": "100%"},
+    },
+    "autoscaling.prometheusUrl is where KEDA counts open streams": {
+        "autoscaling": {"enabled": True, "prometheusUrl": "http://prometheus:9090"}
+    },
+    "serviceMonitor.enabled and podMonitor.enabled: every pod": {
+        "serviceMonitor": {"enabled": True},
+        "podMonitor": {"enabled": True},
+    },
     "networkPolicy.from.restate is empty": deep_merge(PEERS, single("networkPolicy.from.restate", [])),
     "networkPolicy.from.gateway is empty": single("networkPolicy.enabled", value=True),
     "networkPolicy.from.prometheus is empty": deep_merge(PEERS, single("serviceMonitor.enabled", value=True)),
 }
 
 
+@pytest.mark.parametrize("integers", [False, True], ids=["file", "set"])
 @pytest.mark.parametrize(("sentence", "values"), GUARDS.items(), ids=GUARDS)
-def test_what_cannot_work_is_refused_with_a_sentence(sentence: str, values: dict[str, Any]) -> None:
-    """It names the values and says what to do."""
-    said = refusal(values)
+def test_what_cannot_work_is_refused_with_a_sentence(
+    sentence: str,
+    values: dict[str, Any],
+    integers: bool,  # noqa: FBT001
+) -> None:
+    """It names the values and says what to do, whether they come from a file or by `--set`."""
+    said = refusal(values, integers=integers)
     assert sentence in said
     assert "values don't meet" not in said
 
 
 def test_every_guard_is_tested() -> None:
-    """As many `fail`s in the template as sentences above, two of which are one."""
-    written = len(re.findall(r"\{\{- fail ", (CHART / "templates" / "_guards.tpl").read_text()))
-    assert written == len(GUARDS) - 1
+    """Each `fail` in the template is one of the sentences above."""
+    written = re.findall(r'\{\{- fail \(?(?:printf )?"([^"]*)"', (CHART / "templates" / "_guards.tpl").read_text())
+    said = [refusal(values) for values in GUARDS.values()]
+    for text in written:
+        parts = [re.escape(part) for part in re.split(r"%[sd]", text)]
+        assert any(re.search(".*".join(parts), sentence) for sentence in said), text
+
+
+@pytest.mark.parametrize("least", [1, "50%", "0%"])
+@pytest.mark.parametrize("integers", [False, True], ids=["file", "set"])
+def test_a_budget_that_lets_one_pod_go_is_taken(least: Any, integers: bool) -> None:  # noqa: FBT001
+    """Of two pods."""
+    assert refusal(single("podDisruptionBudget.minAvailable", least), integers=integers) == ""
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

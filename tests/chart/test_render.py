@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from typing import Any
@@ -17,6 +18,16 @@ from restate_pubsub.settings import fields as settings
 OLDEST, NEWEST = "1.30", "1.37"
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "somewhere"}}}
 LONG = "a-name-that-is-so-long-that-it-must-be-cut-to-fit-in"
+
+SIDECAR = {
+    "name": "beside",
+    "image": "example.com/proxy:1.0",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+}
 
 SINGLE: dict[str, dict[str, Any]] = {
     "digest": single("image.digest", "sha256:" + "a" * 64),
@@ -63,6 +74,37 @@ SINGLE: dict[str, dict[str, Any]] = {
         "topologySpreadConstraints": [
             {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
         ],
+    },
+    "kept close": single("service.trafficDistribution", "PreferClose"),
+    "certificate": single(
+        "ingress", {"enabled": True, "hosts": ["a.example.com", "b.example.com"], "clusterIssuer": "letsencrypt"}
+    ),
+    "further objects": single(
+        "extraObjects",
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "own", "namespace": "{{ .Release.Namespace }}", "labels": {}},
+                "data": {"of": '{{ include "restate-pubsub.fullname" . }}'},
+            }
+        ],
+    ),
+    "labels and annotations": {
+        "commonLabels": {"team": "chat"},
+        "commonAnnotations": {"owner": "chat@example.com"},
+        "ingress": {"enabled": True, "hosts": ["a.example.com"]},
+    },
+    "beside the pods": {
+        "extraVolumes": [{"name": "certificates", "configMap": {"name": "own-ca"}}],
+        "extraVolumeMounts": [{"name": "certificates", "mountPath": "/etc/ssl/own", "readOnly": True}],
+        "initContainers": [{**SIDECAR, "name": "wait"}],
+        "extraContainers": [SIDECAR],
+        "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
+        "runtimeClassName": "gvisor",
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.1"]},
+        "hostAliases": [{"ip": "192.0.2.2", "hostnames": ["restate.local"]}],
     },
     "no resources": {"resources": {"requests": None, "limits": None}},
 }
@@ -119,7 +161,8 @@ def test_pods_meet_the_restricted_standard(values: dict[str, Any]) -> None:
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
-        assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & spec.keys()
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert spec.get("volumes", []) == values.get("extraVolumes", [])
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] >= 10000
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -195,7 +238,7 @@ def test_a_pod_has_time_to_drain(values: dict[str, Any]) -> None:
     manifests = render(values)
     for kind, pod in pods(manifests):
         if kind in ("Deployment", "RestateDeployment"):
-            (container,) = pod["spec"]["containers"]
+            container = pod["spec"]["containers"][0]
             pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
             drain = settings.load(environment(manifests, pod)).drain_timeout
             assert pod["spec"]["terminationGracePeriodSeconds"] > pause + drain
@@ -424,3 +467,58 @@ def test_two_ways_in_are_said() -> None:
     said = "There are two ways in, an Ingress and an HTTPRoute"
     assert said in texts(both)["NOTES.txt"]
     assert said not in texts({"ingress": both["ingress"]})["NOTES.txt"]
+
+
+@every
+def test_values_mean_the_same_from_a_file_and_by_set(values: dict[str, Any]) -> None:
+    """Helm reads the numbers of a file as floats, and those of `--set` as integers."""
+    assert texts(values) == {
+        path: text for path, text in texts(values, integers=True).items() if path != "_integers.tpl"
+    }
+
+
+def test_a_secret_that_is_no_longer_in_the_values_leaves_the_cluster() -> None:
+    """`stringData` only adds to what is there."""
+    secret = of(render({"secrets": {"RESTATE_AUTH_TOKEN": "a token"}}), "Secret")
+    assert "stringData" not in secret
+    assert secret["data"] == {"RESTATE_AUTH_TOKEN": base64.b64encode(b"a token").decode()}
+
+
+def test_common_labels_and_annotations_are_on_everything() -> None:
+    """Also on the pods that serve; but selectors, which cannot change, have none of them."""
+    manifests = render(ALL["labels and annotations"])
+    pod = of(manifests, "Deployment")["spec"]["template"]
+    for metadata in [pod["metadata"], *(manifest["metadata"] for manifest in manifests)]:
+        assert metadata["labels"]["team"] == "chat"
+        assert metadata["annotations"]["owner"] == "chat@example.com"
+    assert "team" not in of(manifests, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert of(manifests, "Job")["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade,post-rollback"
+
+
+def test_one_value_brings_a_certificate() -> None:
+    """For all hosts; one's own `tls` stays."""
+    values: dict[str, Any] = ALL["certificate"]
+    ingress = of(render(values), "Ingress")
+    assert ingress["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
+    hosts = values["ingress"]["hosts"]
+    assert ingress["spec"]["tls"] == [{"secretName": f"{ingress['metadata']['name']}-tls", "hosts": hosts}]
+    own = [{"secretName": "own", "hosts": hosts}]
+    assert of(render(deep_merge(values, {"ingress": {"tls": own}})), "Ingress")["spec"]["tls"] == own
+
+
+def test_a_hook_of_one_s_own_stays_beside_the_pause() -> None:
+    """Unless it is about the same moment."""
+    values = {"lifecycle": {"postStart": {"exec": {"command": ["true"]}}}}
+    (container,) = of(render(values), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["lifecycle"] == {**values["lifecycle"], "preStop": {"sleep": {"seconds": 5}}}
+
+
+def test_keda_takes_the_autoscaler_s_place() -> None:
+    """It counts the streams of this release's pods, and makes the autoscaler itself."""
+    manifests = render(ci_values("keda"))
+    assert not [manifest for manifest in manifests if manifest["kind"] == "HorizontalPodAutoscaler"]
+    scaled = of(manifests, "ScaledObject")["spec"]
+    assert scaled["scaleTargetRef"]["name"] == of(manifests, "Deployment")["metadata"]["name"]
+    streams, cpu = scaled["triggers"]
+    assert streams["metadata"]["query"] == 'sum(restate_pubsub_streams{namespace="apps",pod=~"live-restate-pubsub-.*"})'
+    assert (streams["metadata"]["threshold"], cpu["metadata"]["value"]) == ("5000", "700m")

@@ -108,6 +108,9 @@
 {{- if not (or .targetCPU .targetStreamsPerPod) -}}
 {{- fail "autoscaling.enabled needs something to look at: set targetCPU or targetStreamsPerPod" -}}
 {{- end -}}
+{{- if and .prometheusUrl (not .targetStreamsPerPod) -}}
+{{- fail "autoscaling.prometheusUrl is where KEDA counts open streams: set targetStreamsPerPod, or take it out" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -120,10 +123,23 @@
 {{- else if has (include "restate-pubsub.text" .maxUnavailable) (list "0" "0%") -}}
 {{- fail "podDisruptionBudget.maxUnavailable is 0: no node with one of these pods could ever be drained; set it to 1 at least" -}}
 {{- end -}}
-{{- else if or (eq (toString .minAvailable) "100%") (and (kindIs "float64" .minAvailable) (ge (int64 .minAvailable) (int64 $least))) -}}
+{{- else -}}
+{{- /* Kubernetes rounds a percentage up. A number is a float64 from a file, and an int64 from --set. */ -}}
+{{- $kept := 0 -}}
+{{- if kindIs "string" .minAvailable -}}
+{{- $kept = divf (mulf (float64 (trimSuffix "%" .minAvailable)) (int64 $least)) 100 | ceil -}}
+{{- else -}}
+{{- $kept = .minAvailable -}}
+{{- end -}}
+{{- if ge (int64 $kept) (int64 $least) -}}
 {{- fail (printf "podDisruptionBudget.minAvailable (%s) keeps every one of %d pods: no node with one of them could ever be drained; lower it" (include "restate-pubsub.text" .minAvailable) (int64 $least)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
+{{- fail "serviceMonitor.enabled and podMonitor.enabled: every pod would be scraped twice; keep one of them" -}}
 {{- end -}}
 
 {{- with .Values.networkPolicy -}}
@@ -134,8 +150,8 @@
 {{- if not .from.gateway -}}
 {{- fail "networkPolicy.from.gateway is empty: nobody could open a stream; name the namespace of your gateway or ingress controller" -}}
 {{- end -}}
-{{- if and $.Values.serviceMonitor.enabled (not .from.prometheus) -}}
-{{- fail "networkPolicy.from.prometheus is empty, but serviceMonitor.enabled: Prometheus could not scrape the pods; name the namespace that it runs in" -}}
+{{- if and (or $.Values.serviceMonitor.enabled $.Values.podMonitor.enabled) (not .from.prometheus) -}}
+{{- fail "networkPolicy.from.prometheus is empty, but serviceMonitor.enabled or podMonitor.enabled: Prometheus could not scrape the pods; name the namespace that it runs in" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

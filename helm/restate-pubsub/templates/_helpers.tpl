@@ -33,6 +33,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "restate-pubsub.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+What every object has above its spec. Takes a dict: `root`, the context; and as wanted `suffix` of the name, or the whole
+`name`, `component`, more `labels`, and `annotations`.
+*/}}
+{{- define "restate-pubsub.metadata" -}}
+{{- $root := .root -}}
+name: {{ default (printf "%s%s" (include "restate-pubsub.fullname" $root) (default "" .suffix)) .name }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+{{ include "restate-pubsub.labels" $root | indent 2 }}
+{{- with .component }}
+  app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- with .labels }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with mergeOverwrite dict (deepCopy $root.Values.commonAnnotations) (default dict .annotations) }}
+annotations:
+{{ toYaml . | indent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* The pods that serve: neither the registration's nor the test's. */}}
@@ -182,6 +207,24 @@ nodeSelector:
 {{- end }}
 {{- with .Values.tolerations }}
 tolerations:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+volumes:
 {{ toYaml . | indent 2 }}
 {{- end }}
 {{- end -}}

@@ -7,13 +7,16 @@ metadata:
 {{- if .Values.secrets }}
     checksum/secrets: {{ toJson .Values.secrets | sha256sum | trunc 16 }}
 {{- end }}
-{{- with .Values.podAnnotations }}
+{{- with mergeOverwrite dict (deepCopy .Values.commonAnnotations) .Values.podAnnotations }}
 {{ toYaml . | indent 4 }}
 {{- end }}
   labels:
 {{ include "restate-pubsub.serverLabels" . | indent 4 }}
 {{- with .Values.restate.clusterName }}
     allow.restate.dev/{{ . }}: "true"
+{{- end }}
+{{- with .Values.commonLabels }}
+{{ toYaml . | indent 4 }}
 {{- end }}
 {{- with .Values.podLabels }}
 {{ toYaml . | indent 4 }}
@@ -42,6 +45,10 @@ spec:
         matchLabels:
 {{ include "restate-pubsub.serverLabels" $ | indent 10 }}
 {{- end }}
+{{- end }}
+{{- with .Values.initContainers }}
+  initContainers:
+{{ toYaml . | indent 4 }}
 {{- end }}
   containers:
     - name: restate-pubsub
@@ -72,13 +79,19 @@ spec:
         periodSeconds: 2
         timeoutSeconds: 2
         failureThreshold: 2
+{{- /* Endpoints are taken away meanwhile: who comes later would be refused by a process that drains. */}}
+{{- $pause := dict "preStop" (dict "sleep" (dict "seconds" (int64 .Values.preStopSeconds))) }}
       lifecycle:
-        preStop:
-          # Endpoints are taken away meanwhile: who comes later would be refused by a process that drains.
-          sleep:
-            seconds: {{ int64 .Values.preStopSeconds }}
+{{ toYaml (merge (deepCopy .Values.lifecycle) $pause) | indent 8 }}
+{{- with .Values.extraVolumeMounts }}
+      volumeMounts:
+{{ toYaml . | indent 8 }}
+{{- end }}
 {{- with .Values.resources }}
       resources:
 {{ toYaml . | indent 8 }}
+{{- end }}
+{{- with .Values.extraContainers }}
+{{ toYaml . | indent 4 }}
 {{- end }}
 {{- end -}}
