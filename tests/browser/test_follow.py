@@ -92,6 +92,26 @@ async def test_it_goes_on_after_a_proxy_has_answered_502(
         assert [[at, at] for at in range(4)] == await messages(page, 4)
 
 
+async def test_it_does_not_come_back_less_often_after_a_long_time(
+    page: Page, reader: str, restate: RestateServer, service: Service
+) -> None:
+    """A pause stays below one heartbeat (5 s where they are shorter): so it is back soon after any fault."""
+    topic = topic_name("follow")
+    await page.clock.install()
+    async with Origin(reader, files=FILES, gateway=True).serving(service) as origin:
+        await publish(restate, topic, 0)
+        await show(page, origin, topic, options='{"silence": 1500}')
+        await messages(page, 1)
+        await service.kill()
+        for _ in range(9):
+            tried = len(origin.requests)
+            await page.clock.run_for(5000)
+            await until(lambda: len(origin.requests) > tried, "the next try", 10)  # noqa: B023
+        await service.start(register=False)
+        await publish(restate, topic, 1)
+        assert [[0, 0], [1, 1]] == await messages(page, 2)
+
+
 async def test_it_ends_with_the_topic(page: Page, reader: str, restate: RestateServer, service: Service) -> None:
     """`end` is told once, and a page that resumes behind the end stops at the 204."""
     topic = topic_name("follow")

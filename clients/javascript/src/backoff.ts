@@ -5,10 +5,11 @@ const LONGEST = 30_000;
 
 /**
  * Return the milliseconds to wait after so many failures in a row: they double, and are spread so that many pages do not
- * come back at the same moment. `retryAfter` is the header's seconds; nobody comes before.
+ * come back at the same moment: up to `longest`, and less than twice that. `retryAfter` is the header's seconds; nobody
+ * comes before.
  */
-export function waitFor(failures: number, retryAfter?: string | null): number {
-  const wait = Math.min(FIRST * 2 ** (failures - 1), LONGEST);
+export function waitFor(failures: number, retryAfter?: string | null, longest = LONGEST): number {
+  const wait = Math.min(FIRST * 2 ** (failures - 1), longest);
   return Math.max(wait, (Number(retryAfter) || 0) * 1000) * (1 + Math.random());
 }
 

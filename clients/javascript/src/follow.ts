@@ -43,7 +43,7 @@ export interface Handlers {
 export interface FollowOptions extends Access {
   /** Where to go on: the offset after the last message that the page has. It wins over the URL's `offset`. */
   lastEventId?: string | number | undefined;
-  /** Milliseconds without a byte after which a connection counts as broken. Without it, two heartbeats. */
+  /** Milliseconds without a byte after which an open stream counts as broken. Without it, two heartbeats. */
   silence?: number | undefined;
   /** Stops, as the returned function does. */
   signal?: AbortSignal | undefined;
@@ -55,6 +55,9 @@ export interface FollowOptions extends Access {
 export type Stop = () => void;
 
 const SILENCE = 40_000; // until the first heartbeat has said how far apart they are
+const BEAT = 15_000; // the service's default, until it has said
+const LEAST_BEAT = 5000; // what is shorter is for tests, and no measure for a slow network or a full service
+const PAUSE = 0.4; // of a beat, and less than twice that: a try of a beat and a pause are less than two beats together
 const RETRY = 3000; // until the service has said
 const LONGEST_TIMER = 2 ** 31 - 1;
 const OWN = new Set(["connection", "refused", "*"]); // handlers that are for no event
@@ -64,13 +67,16 @@ const OWN = new Set(["connection", "refused", "*"]); // handlers that are for no
  *
  * It comes back after whatever breaks or refuses a stream for a while, where it was, at times that spread. A response
  * that ends without `end` was cut, however tidily: some proxies make a whole response of a broken one. A connection that
- * is silent for two heartbeats is left. Where `token` is a function, it is asked again before the token ends.
+ * is silent for two heartbeats is left. Once heartbeats are known, a try has one of them to connect, and the pause after
+ * it is shorter: however long a network was away, the page is back within two (10 s where they are shorter than 5 s).
+ * Where `token` is a function, it is asked again before the token ends.
  */
 export function follow(url: string | URL, on: Handlers, options: FollowOptions = {}): Stop {
   const { silence, signal, fetch: ask = globalThis.fetch, ...access } = options;
   const stopping = new AbortController();
   let lastEventId = String(options.lastEventId ?? "");
   let retry = RETRY;
+  let beat: number | undefined; // milliseconds, as the last stream said
   let failures = 0;
   let live = false;
   let retryAfter: string | null = null;
@@ -110,15 +116,15 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
     const connection = new AbortController();
     const leave = () => connection.abort();
     stopping.signal.addEventListener("abort", leave);
-    let longest = silence ?? SILENCE;
     let silent: ReturnType<typeof setTimeout> | undefined;
     let ending: ReturnType<typeof setTimeout> | undefined;
-    const alive = () => {
+    const leaveAfter = (milliseconds: number) => {
       clearTimeout(silent);
-      silent = setTimeout(leave, longest);
+      silent = setTimeout(leave, milliseconds);
     };
+    const alive = () => leaveAfter(silence ?? (beat ? 2 * beat : SILENCE));
     try {
-      alive();
+      leaveAfter(beat ? Math.max(beat, LEAST_BEAT) : silence ?? SILENCE); // the head comes at once, whatever is behind it
       if (stopping.signal.aborted) return;
       const { credentials } = access;
       const answer = await ask(at, { headers, signal: connection.signal, ...(credentials && { credentials }) });
@@ -128,6 +134,7 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
         await refusal(answer, () => clearTimeout(silent));
         return;
       }
+      alive();
       failures = 0;
       unauthorized = undefined;
       ending = renewBeforeItEnds(token, leave);
@@ -141,7 +148,7 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
           if (id !== undefined) lastEventId = id;
           if (name !== "heartbeat") return event(name, JSON.parse(data));
           const { seconds } = JSON.parse(data) as { seconds: number };
-          longest = silence ?? seconds * 2000;
+          beat = seconds * 1000;
           alive();
         },
       });
@@ -206,7 +213,8 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
       if (stopping.signal.aborted) return;
       if (renewed) continue;
       connected(false);
-      await pause(failures ? waitFor(failures, retryAfter) : retry, stopping.signal).catch(() => {});
+      const longest = PAUSE * Math.max(beat ?? BEAT, LEAST_BEAT);
+      await pause(failures ? waitFor(failures, retryAfter, longest) : retry, stopping.signal).catch(() => {});
     }
   }
 

@@ -31,7 +31,10 @@ from restate_pubsub.protocol.messages import Batch, Message
 if TYPE_CHECKING:
     from types import TracebackType
 
-PULL_SECONDS = 30.0
+PULL_SECONDS = 15.0
+"""How long a reader's call waits for news. With the ingress's spare time it is over 25 s after a link has died, whoever
+keeps the connection alive meanwhile: so every reader is back within half a minute of the link.
+"""
 LAST_TRY_SECONDS = 1.0
 """The last try of a call may take so long past the retry policy's time, not as long as the first."""
 MAX_KEY_LENGTH = 256

@@ -36,8 +36,8 @@ ANSWER_SECONDS = 30.0
 """How long a call that need not wait may take before it counts as lost."""
 SPARE_SECONDS = 10.0
 """How much longer than it may wait a pull may take."""
-KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
-"""A peer that vanished without a word is noticed after half a minute, also while a pull waits for ten.
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 20_000}
+"""A peer that vanished without a word is noticed after twenty seconds, also while a pull waits for ten minutes.
 
 `TCP_USER_TIMEOUT` (ms) is for a request that was sent into the dead link: while it is not acknowledged, no probe is
 sent.
