@@ -210,3 +210,37 @@ async def test_a_refused_message_is_an_error_that_says_why(elsewhere: Page, serv
     )
     assert ["Refused", "forbidden"] == problem[:2]
     assert topic in problem[2]
+
+
+async def test_a_stream_is_stopped_over_a_lost_answer(
+    elsewhere: Page, service: Service, restate: RestateServer
+) -> None:
+    """The call is repeated; the stream was stopped once, and both say where."""
+    topic = topic_name("package")
+    ref = {"id": "answer", "attempt": "a"}
+    await call(restate, topic, "append", {"messages": [], "stream": {**ref, "first": True}})
+    await call(restate, topic, "append", {"messages": [{"data": "Hel"}], "stream": ref})
+    async with Proxy(service.port) as proxy:
+        proxy.cut_answers(1)
+        stopped = await elsewhere.evaluate(
+            "([client, url, options]) => import(client).then(({ stop }) => stop(url, options))",
+            [
+                f"{service.url}/client/restate-pubsub.js",
+                f"{proxy.url}/pubsub/{topic}?offset=latest",
+                {"token": token(control=[topic]), "id": "answer", "reason": "enough"},
+            ],
+        )
+    assert {"offset": 1, "stopped": ["answer"]} == stopped
+    assert 2 == (await call(restate, topic, "info"))[1]["tail"]
+
+
+async def test_control_needs_its_right_and_a_question(elsewhere: Page, service: Service) -> None:
+    """Who may only publish is refused; who may is told that nobody asked."""
+    topic = topic_name("package")
+    for permit, code in ((token(publish=[topic]), "forbidden"), (token(control=[topic]), "no-such-question")):
+        said = await elsewhere.evaluate(
+            "([client, url, options]) => import(client).then(({ answer }) => answer(url, 'none', 1, options))"
+            ".catch((error) => [error.name, error.problem.code])",
+            [f"{service.url}/client/restate-pubsub.js", service.topic_url(topic), {"token": permit}],
+        )
+        assert ["Refused", code] == said

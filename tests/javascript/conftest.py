@@ -56,8 +56,9 @@ def bundle(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 async def service(restate: RestateServer) -> AsyncIterator[Service]:
-    """Return a service to which readers come back quickly."""
-    service = await Service(restate, PUBSUB_HEARTBEAT="500ms", PUBSUB_RETRY="100ms").start()
+    """Return a service to which readers come back quickly, and which takes what pages send."""
+    env = {"PUBSUB_PUBLISH_ENABLED": "true"}
+    service = await Service(restate, PUBSUB_HEARTBEAT="500ms", PUBSUB_RETRY="100ms", env=env).start()
     yield service
     await service.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,8 +13,10 @@ import pytest
 from playwright.async_api import Page
 
 from javascript.conftest import Bundle
+from restate_pubsub import StreamStopped
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.commands.local_restate import RestateServer
+from support.asking import Asking
 from support.harness import Service, call, publish, topic_name
 from support.origin import Origin
 from support.waiting import PATIENCE
@@ -26,6 +29,13 @@ async def origin(service: Service, bundle: Bundle) -> AsyncIterator[Origin]:
     """Return an origin with the page and the streams."""
     async with Origin(PAGE, files={"/js": bundle("topic.jsx")}).serving(service) as origin:
         yield origin
+
+
+@pytest.fixture
+async def asking(restate: RestateServer, tmp_path: Path) -> AsyncIterator[Asking]:
+    """Return a program that asks."""
+    async with Asking(restate, tmp_path) as program:
+        yield program
 
 
 async def shows(page: Page, *messages: Any) -> None:
@@ -142,6 +152,60 @@ async def test_another_topic_and_none(page: Page, origin: Origin, restate: Resta
         await shows(page, [0, 0, "message", text])
     await page.evaluate("show(null)")
     await shows(page)
+
+
+async def test_a_question_and_its_answer(page: Page, origin: Origin, topic: str, asking: Asking) -> None:
+    """It is open until the first answer, also for a page that was away; whoever comes later is told."""
+    first = await asking.ask(topic, "may I?")
+    await show(page, origin, topic)
+    await says(page, "questions", '["may I?"]')
+    second = await asking.ask(topic, "and this?")
+    await says(page, "questions", '["may I?","and this?"]')
+    offset = await page.evaluate("topic.answer(topic.questions[0].id, { yes: true })")
+    assert {"offset": 2} == offset
+    assert {"yes": True} == await first
+    await says(page, "questions", '["and this?"]')
+    origin.cut()
+    answered = "([id, yes]) => topic.answer(id, { yes }).then(({ offset }) => offset, ({ problem }) => problem.code)"
+    asked = await page.evaluate("topic.questions[0].id")
+    assert 3 == await page.evaluate(answered, [asked, True])
+    assert {"yes": True} == await second
+    await says(page, "questions", "[]")
+    assert "already-answered" == await page.evaluate(answered, [asked, False])
+    assert 3 == await page.evaluate(answered, [asked, True])
+
+
+async def test_nobody_waits_for_an_answer_any_more(page: Page, origin: Origin, topic: str, asking: Asking) -> None:
+    """The question goes by itself."""
+    await show(page, origin, topic)
+    answer = await asking.ask(topic, "quick?", timeout=1)
+    await says(page, "questions", '["quick?"]')
+    await says(page, "questions", "[]")
+    assert "Nobody answered" in str(await answer)
+
+
+async def test_a_page_stops_a_stream(page: Page, origin: Origin, client: PubsubClient, topic: str) -> None:
+    """Its writer is told why, every page sees it, and what was said stays."""
+    await show(page, origin, topic, join="text")
+    with pytest.raises(StreamStopped) as stopped:
+        async with client.stream(topic, id="answer") as stream:
+            await stream.write({"text": "Hel"})
+            await shows(page, [0, 0, "message", {"text": "Hel"}])
+            said = await page.evaluate("topic.stop({ id: 'answer', reason: 'enough' })")
+            assert {"offset": 1, "stopped": ["answer"]} == said
+            await stream.write({"text": "lo"})
+    assert "enough" == stopped.value.reason
+    await shows(page, [0, 0, "message", {"text": "Hel"}], [1, 1, "stop", {"id": "answer", "reason": "enough"}])
+
+
+async def test_without_a_topic_nothing_is_sent(page: Page, origin: Origin) -> None:
+    """The page is told what is missing."""
+    await show(page, origin, None)
+    await says(page, "questions", "[]")
+    before = len(origin.requests)
+    for what in ("topic.answer('x', 1)", "topic.stop({ id: 'x' })"):
+        assert "there is no topic" in await page.evaluate(f"{what}.catch((error) => error.message)")
+    assert before == len(origin.requests)
 
 
 async def test_a_refusal_is_said(page: Page, origin: Origin, topic: str) -> None:

@@ -30,7 +30,7 @@ class Origin:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.requests: list[tuple[int, str | None]] = []
-        """Status of each request for a stream, and where it goes on: `Last-Event-ID`, or the query's."""
+        """Status of each request, and where it goes on: `Last-Event-ID`, or the query's."""
         self.passed = b""
         """All bytes of streams, in the order in which they passed."""
         self._files = files or {}
@@ -45,7 +45,7 @@ class Origin:
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         assert self._service is not None
         last = request.headers.get("last-event-id") or request.query.get("lastEventId")
-        names = ("last-event-id", "cookie", "accept", "authorization")
+        names = ("last-event-id", "cookie", "accept", "authorization", "content-type", "idempotency-key")
         headers = {name: request.headers[name] for name in names if name in request.headers}
         answer = web.StreamResponse(headers={"cache-control": "no-store"})
         url = self._service.url + request.raw_path
@@ -53,7 +53,7 @@ class Origin:
             async with (
                 contextlib.AsyncExitStack() as stack,
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None, sock_connect=5)) as session,
-                session.get(url, headers=headers) as upstream,
+                session.request(request.method, url, headers=headers, data=await request.read()) as upstream,
             ):
                 self.requests.append((upstream.status, last))
                 self._open.add(upstream)
@@ -84,6 +84,7 @@ class Origin:
         self._service = service
         app = web.Application()
         app.router.add_get("/pubsub/{topic:.*}", self.pass_on)
+        app.router.add_post("/pubsub/{topic:.*}", self.pass_on)
         for path, folder in self._files.items():
             app.router.add_get(path + "/{name:.*}", functools.partial(_file, folder))
         app.router.add_get("/{topic:.*}", self.page)

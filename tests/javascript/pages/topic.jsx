@@ -9,12 +9,15 @@ window.renders = 0;
 
 function Topic({ url }) {
   window.renders += 1;
-  const { messages, connection, problem, incomplete } = useTopic(url, { join: asked.get("join") ?? undefined });
+  const topic = useTopic(url, { join: asked.get("join") ?? undefined });
+  const { messages, questions, connection, problem, incomplete } = topic;
+  window.topic = topic;
   return (
     <>
       <p id="connection">{connection}</p>
       <p id="problem">{problem?.code}</p>
       <p id="incomplete">{String(incomplete)}</p>
+      <p id="questions">{JSON.stringify(questions.map(({ question }) => question))}</p>
       <ol>
         {messages.map(({ from, offset, event, data }) => (
           <li key={from}>{JSON.stringify([from, offset, event, data])}</li>

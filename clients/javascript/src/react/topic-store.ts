@@ -1,5 +1,6 @@
 /** One topic's state, and who wants to know of it. It follows while somebody does. */
 
+import { answer, stop, type Stopped, type StopOptions } from "../control.js";
 import { follow, type FollowOptions, type Stop } from "../follow.js";
 import type { Problem } from "../problem.js";
 import { Messages, type Message, type WrittenBy } from "./messages.js";
@@ -7,8 +8,18 @@ import { Messages, type Message, type WrittenBy } from "./messages.js";
 /** `ended`: the topic is closed, and everything was read. `refused`: the service does not let this page read it. */
 export type ConnectionState = "connecting" | "live" | "reconnecting" | "ended" | "refused";
 
+/** Somebody waits for an answer to it. */
+export interface Question {
+  id: string;
+  question: any;
+  /** The place of the event that asks it. */
+  offset: number;
+}
+
 export interface TopicState {
   messages: readonly Message[];
+  /** Those that nobody has answered yet, in the order in which they came. */
+  questions: readonly Question[];
   connection: ConnectionState;
   /** Why it was refused. */
   problem?: Problem | undefined;
@@ -23,13 +34,17 @@ export interface TopicOptions extends Omit<FollowOptions, "signal" | "lastEventI
   writtenBy?: WrittenBy | undefined;
 }
 
-export const NOTHING: TopicState = { messages: [], connection: "connecting", incomplete: false };
+/** Which token stream to stop, and why. */
+export type StopWhat = Pick<StopOptions, "id" | "reason" | "cancel">;
+
+export const NOTHING: TopicState = { messages: [], questions: [], connection: "connecting", incomplete: false };
 
 export class TopicStore {
   /** The newest options; a token is asked of them each time. */
   options: TopicOptions;
   #state = NOTHING;
   #messages: Messages;
+  #questions: readonly Question[] = [];
   #next: number | undefined; // where to go on
   #stop: Stop | undefined;
   #listeners = new Set<() => void>();
@@ -60,6 +75,10 @@ export class TopicStore {
 
   state = (): TopicState => this.#state;
 
+  answer = (id: string, data: unknown): Promise<{ offset: number }> => answer(this.url, id, data, this.options);
+
+  stop = (what: StopWhat = {}): Promise<Stopped> => stop(this.url, { ...this.options, ...what });
+
   #follow(): void {
     if (this.#state.connection === "ended") return;
     const { token } = this.options;
@@ -86,13 +105,20 @@ export class TopicStore {
     if (name === "end") return this.#set({ connection: "ended" });
     if (name === "reset") {
       this.#messages.clear();
+      this.#questions = [];
       this.#set({ incomplete: true });
     } else if (name === "restart") {
       this.#messages.restart(data.id, data.offset);
     } else {
       this.#messages.add(name, data, offset);
+      if (name === "question") this.#questions = [...this.#without(data.id), { ...data, offset }];
+      if (name === "answer") this.#questions = this.#without(data.id);
     }
     this.#tell();
+  }
+
+  #without(id: string): Question[] {
+    return this.#questions.filter((one) => one.id !== id);
   }
 
   #set(change: Partial<TopicState>): void {
@@ -106,7 +132,7 @@ export class TopicStore {
     this.#changed = true;
     queueMicrotask(() => {
       this.#changed = false;
-      this.#state = { ...this.#state, messages: this.#messages.list };
+      this.#state = { ...this.#state, messages: this.#messages.list, questions: this.#questions };
       for (const listener of this.#listeners) listener();
     });
   }

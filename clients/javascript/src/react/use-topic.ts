@@ -1,13 +1,21 @@
 /** A topic as a component's state. */
 
 import { useEffect, useMemo, useSyncExternalStore } from "react";
-import { NOTHING, TopicStore, type TopicOptions, type TopicState } from "./topic-store.js";
+import type { Stopped } from "../control.js";
+import { NOTHING, TopicStore, type StopWhat, type TopicOptions, type TopicState } from "./topic-store.js";
 
 export type UseTopicOptions = TopicOptions;
-export type Topic = TopicState;
+
+export interface Topic extends TopicState {
+  /** Answer a question; the first answer counts. Rejects with `Refused` where the service refuses. */
+  answer: (id: string, data: unknown) => Promise<{ offset: number }>;
+  /** Stop a token stream for good. Rejects with `Refused` where the service refuses. */
+  stop: (what?: StopWhat) => Promise<Stopped>;
+}
 
 const nothing = () => NOTHING;
 const noSubscription = () => () => {};
+const noTopic = () => Promise.reject(new Error("there is no topic: useTopic was given null for its URL"));
 
 /**
  * Follow a topic while the component is mounted. With `null` instead of a URL there is none, yet.
@@ -22,5 +30,6 @@ export function useTopic(url: string | URL | null, options: UseTopicOptions = {}
   useEffect(() => {
     if (store) store.options = options;
   });
-  return useSyncExternalStore(store?.subscribe ?? noSubscription, store?.state ?? nothing, nothing);
+  const state = useSyncExternalStore(store?.subscribe ?? noSubscription, store?.state ?? nothing, nothing);
+  return useMemo(() => ({ ...state, answer: store?.answer ?? noTopic, stop: store?.stop ?? noTopic }), [state, store]);
 }
