@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 CLIENTS := tests/clients/node_modules/.package-lock.json
+NEXTJS := tests/proxies/nextjs/node_modules/.package-lock.json
 JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
@@ -33,6 +34,11 @@ $(NODE_MODULES): package.json package-lock.json
 $(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
 	@echo "getting other people's readers and dev servers, for tests …"
 	@npm ci --silent --prefix tests/clients
+	@touch $@
+
+$(NEXTJS): tests/proxies/nextjs/package.json tests/proxies/nextjs/package-lock.json
+	@echo "getting Next.js, for tests …"
+	@npm ci --silent --prefix tests/proxies/nextjs
 	@touch $@
 
 $(JAVASCRIPT): clients/javascript/package.json clients/javascript/package-lock.json
@@ -73,7 +79,7 @@ test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it doe
 	FAULTS=full $(BIN)/pytest --timeout 400 -s tests/faults
 
 # Those in `make test` are nginx, HAProxy, Envoy and Caddy.
-test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## Streams behind every program of docs/proxies.md that can be had: some minutes
+test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(NEXTJS) ## Streams behind every program of docs/proxies.md that can be had: some minutes
 	@tests/debian-packages require apache2 haproxy lighttpd nginx squid varnish
 	PROXIES=all $(BIN)/pytest tests/proxies
 
@@ -138,9 +144,10 @@ lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
 	npm install --package-lock-only --silent
 	npm install --package-lock-only --silent --prefix tests/clients
+	npm install --package-lock-only --silent --prefix tests/proxies/nextjs
 	npm install --package-lock-only --silent --prefix clients/javascript
 
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .audit node_modules tests/clients/node_modules clients/javascript/node_modules clients/javascript/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .audit node_modules tests/clients/node_modules tests/proxies/nextjs/node_modules clients/javascript/node_modules clients/javascript/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

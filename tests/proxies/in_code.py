@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from proxies.page import put
-from proxies.place import Command, Place
+from proxies.place import LIMIT, Command, Place
 from support.harness import ROOT
 from support.node import NODE
 
@@ -31,6 +31,32 @@ def vite(place: Place, texts: list[str]) -> Command:
     place.write("vite.config.mjs", f"export default {{\n{put(texts[0], ('pubsub:9080', place.host))}\n}};\n")
     command = NODE_MODULES / "vite" / "bin" / "vite.js"
     return [str(NODE), str(command), "--host", "127.0.0.1", "--port", str(place.port), "--strictPort"]
+
+
+def nextjs_rewrites(place: Place, texts: list[str]) -> Command:
+    """The page's configuration, built for production; compression is on by default."""
+    text = put(texts[0], ("pubsub:9080", place.host), ("3_600_000", str(1000 * LIMIT)))
+    place.write("next.config.mjs", text)
+    return _built_next(place, "app")
+
+
+def nextjs_handler(place: Place, texts: list[str]) -> Command:
+    """The page's route, built for production; compression is on by default."""
+    place.write("next.config.mjs", "export default {};\n")
+    return _built_next(place, "app/pubsub/[...topic]", put(texts[1], ("pubsub:9080", place.host)))
+
+
+def _built_next(
+    place: Place, folder: str, route: str = "export function GET() { return new Response(); }\n"
+) -> Command:
+    modules = ROOT / "tests" / "proxies" / "nextjs" / "node_modules"
+    (place.folder / "node_modules").symlink_to(modules)
+    (place.folder / folder).mkdir(parents=True)
+    place.write(f"{folder}/route.js", route)
+    place.write("package.json", '{"type": "module"}')
+    run = f"{NODE} {modules}/next/dist/bin/next"
+    start = f"{run} build --webpack && exec {run} start --hostname 127.0.0.1 --port {place.port}"
+    return ["env", "NEXT_TELEMETRY_DISABLED=1", "sh", "-c", start]
 
 
 def fastapi(place: Place, texts: list[str]) -> Command:

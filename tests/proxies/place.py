@@ -7,6 +7,9 @@ from pathlib import Path
 
 from support.harness import free_port
 
+LIMIT = 3
+"""Seconds for which a proxy lets a stream be silent; the service's heartbeat is a third of it."""
+
 
 @dataclasses.dataclass
 class Place:

@@ -17,15 +17,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from proxies.in_code import django, fastapi, http_proxy, vite
+from proxies.in_code import django, fastapi, http_proxy, nextjs_handler, nextjs_rewrites, vite
 from proxies.page import blocks, put, section
-from proxies.place import Command, Place
+from proxies.place import LIMIT, Command, Place
 from support.harness import listens
 from support.programs import program
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
-LIMIT = 3
-"""Seconds for which a proxy lets a stream be silent; the service's heartbeat is a third of it."""
 FULL = os.environ.get("PROXIES") == "all"
 """`make test-proxies`: all programs. Otherwise those that most people have."""
 
@@ -41,6 +39,10 @@ class Program:
     """Whether it speaks HTTP/2 to clients: on the port for all (`same`), or on one of its own."""
     uploads: bool = True
     """Whether the page's configuration is for uploads, too."""
+    addresses: bool = True
+    """Whether it says which address its client has."""
+    patience: float = PATIENCE
+    """Seconds that it may take to start."""
 
 
 def nginx(place: Place, texts: list[str]) -> Command:
@@ -217,6 +219,8 @@ MORE = {
     "lighttpd": Program("lighttpd", "lighttpd", lighttpd),
     "http-proxy": Program("Node `http-proxy`", "js", http_proxy),
     "vite": Program("Vite", "js", vite),
+    "nextjs-rewrites": Program("Next.js", "js", nextjs_rewrites, addresses=False, patience=150),
+    "nextjs-handler": Program("Next.js", "js", nextjs_handler, uploads=False, addresses=False, patience=150),
     "fastapi": Program("FastAPI and Starlette", "python", fastapi, uploads=False),
     "django": Program("Django", "python", django, uploads=False),
 }
@@ -232,6 +236,7 @@ class Running:
     http2: int | None
     """Where it takes HTTP/2 without TLS."""
     uploads: bool
+    addresses: bool
 
 
 @contextlib.asynccontextmanager
@@ -251,9 +256,9 @@ async def running(name: str, target: str, folder: Path, change: tuple[str, str] 
                 pytest.fail(f"{name} ended with {process.returncode}:\n{(folder / 'log').read_text()}")
             return await listens(place.port) and await passes_on(f"http://127.0.0.1:{place.port}")
 
-        await until(ready, f"{name} to reach the service")
+        await until(ready, f"{name} to reach the service", what.patience)
         http2 = {"": None, "own": place.http2, "same": place.port}[what.http2]
-        yield Running(name, f"http://127.0.0.1:{place.port}", http2, what.uploads)
+        yield Running(name, f"http://127.0.0.1:{place.port}", http2, what.uploads, what.addresses)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -8,8 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from proxies.place import LIMIT
 from proxies.programs import MORE, PROGRAMS, running
-from proxies.trials import LIVE, lateness, statuses, upload
+from proxies.trials import LIVE, lateness, pauses, post_lines, statuses, upload
 from restate_pubsub.commands.doctor.remedies import anchor
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, publish, stream
@@ -32,6 +33,19 @@ async def test_without_it_an_upload_arrives_whole(
     async with running(name, service.url, tmp_path, (line, "")) as proxy:
         with pytest.raises(TimeoutError):
             await upload(proxy.url, topic, HELD)
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+async def test_an_upload_that_is_silent_past_the_limit_is_ended(
+    service: Service, tmp_path: Path, topic: str, name: str
+) -> None:
+    """That is what blank lines are for."""
+    async with running(name, service.url, tmp_path) as proxy:
+        try:
+            status, _ = await post_lines(proxy.url, topic, pauses(2 * LIMIT, keep_alive=False))
+        except aiohttp.ClientError:
+            return  # cut
+        assert status in (408, 502, 504)
 
 
 async def test_without_no_delay_haproxy_holds_each_event_back(

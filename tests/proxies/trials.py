@@ -75,6 +75,26 @@ async def upload(url: str, topic: str, patience: float = 5.0) -> object:
     return found
 
 
+async def pauses(seconds: int, *, keep_alive: bool) -> AsyncIterator[bytes]:
+    """Yield a line, nothing but blank lines each second, or nothing at all, and a line."""
+    yield b"1\n"
+    for _ in range(seconds):
+        await asyncio.sleep(1)  # the silence is the case
+        if keep_alive:
+            yield b"\n"
+    yield b"2\n"
+
+
+async def post_lines(url: str, topic: str, lines: AsyncIterator[bytes]) -> tuple[int, object]:
+    """Upload lines, and return the answer."""
+    headers = {"content-type": "application/x-ndjson"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/pubsub/{topic}", data=lines, headers=headers) as answer,
+    ):
+        return answer.status, await answer.json(content_type=None) if answer.ok else await answer.text()
+
+
 async def statuses(url: str, topic: str, address: str, invented: list[str]) -> list[int]:
     """Open streams from one address of this machine, each with an address that it invents; return the statuses."""
     connector = aiohttp.TCPConnector(local_addr=(address, 0))

@@ -46,6 +46,7 @@ REMEDIES: Mapping[str, Mapping[str, str]] = {
         "HAProxy": "option forwardfor",
         "Envoy and Gateway API": "use_remote_address: true",
         "Node `http-proxy`": "xfwd: true",
+        "Next.js": "leave Next.js out of `PUBSUB_TRUSTED_PROXIES`",
     },
 }
 """By fault, then by the heading of the program's section."""

@@ -20,8 +20,11 @@ LATE = 0.1
 """Seconds after its acknowledgement by which an event is late."""
 LINES = 5
 UPLOAD_PATIENCE = 5.0
-INVENTED = "192.0.2.1"
-"""An address that nobody has (RFC 5737), as a client would invent one."""
+INVENTED = "192.0.2.1, 192.0.2.2"
+"""Addresses that nobody has (RFC 5737), as a client would invent them.
+
+Two: who appends makes three of them, who replaces makes one, and who only fills in where there is none keeps two.
+"""
 ASKED_HEADERS = "authorization, last-event-id, traceparent, baggage, sentry-trace"
 
 Publish = Callable[[object], Awaitable[None]]
@@ -217,22 +220,23 @@ async def upload(site: Site) -> list[Finding]:
 
 
 async def address(site: Site) -> list[Finding]:
-    """Ask what arrives in X-Forwarded-For, without anything and with an address that is invented."""
+    """Ask what arrives in X-Forwarded-For, without anything and with addresses that are invented."""
     told = []
     for headers in ({}, {"x_forwarded_for": INVENTED}):
         async with asyncio.timeout(PATIENCE), site.request("HEAD", **headers) as answer:
             told.append(answer.headers.get("pubsub-forwarded", ""))
     try:
         entries, trusted = (int(part.partition("=")[2]) for part in told[0].split(";"))
-        with_one = int(told[1].partition(";")[0].partition("=")[2])
+        with_two = int(told[1].partition(";")[0].partition("=")[2])
     except ValueError:
         return [Finding("note", "client address", "not known: the answer to HEAD does not say")]
-    if entries == 0 and with_one:
+    if (entries == 0 and with_two) or with_two not in (entries, entries + 2):
         text = "X-Forwarded-For passes as the client wrote it: no proxy adds what it saw"
         level: Level = "FAULT" if trusted or site.programs else "note"
         mend = remedies("no address", site.programs)
         if trusted:
             text += f", and PUBSUB_TRUSTED_PROXIES={trusted} believes it: limits are for those who do not invent one"
+            mend.append(f"the service: PUBSUB_TRUSTED_PROXIES={max(entries - 1, 0)}, if that cannot be")
         return [Finding(level, "client address", text, mend if level == "FAULT" else [])]
     if entries == trusted:
         return [Finding("ok", "client address", f"PUBSUB_TRUSTED_PROXIES={trusted} is right")]
