@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import Page
 
 from javascript.conftest import Bundle
+from restate_pubsub import StreamStopped
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, call, publish
@@ -157,6 +158,66 @@ async def test_a_retried_step(
         await stream.write(delta("Bonjour"))
     await publish(restate, topic, *END)
     await shows(page, "ready", *user, ["assistant", "Bonjour"])
+
+
+async def test_a_step_that_is_tried_again_while_the_connection_is_cut(
+    page: Page, origin: Origin, restate: RestateServer, client: PubsubClient, topic: str, prompts: list[str]
+) -> None:
+    """The chat comes back behind the restart, and drops what it has shown before."""
+    await show(page, origin, topic)
+    await asks(page, prompts, "Hi")
+    await publish(restate, topic, *BEGIN[:2])
+    with contextlib.suppress(RuntimeError):
+        async with client.stream(topic, id="step") as stream:
+            await stream.write(BEGIN[2])
+            await stream.write(delta("Hel"))
+            await shows(page, "streaming", ["user", "Hi"], ["assistant", "Hel"])
+            raise RuntimeError
+    origin.cut()
+    async with client.stream(topic, id="step") as stream:
+        await stream.write(BEGIN[2])
+        await stream.write(delta("Bonjour"))
+    await publish(restate, topic, *END)
+    await shows(page, "ready", ["user", "Hi"], ["assistant", "Bonjour"])
+
+
+@pytest.mark.parametrize("reload", [False, True], ids=["live", "reloaded"])
+async def test_the_reader_stops_the_writer(
+    page: Page,
+    origin: Origin,
+    restate: RestateServer,
+    client: PubsubClient,
+    topic: str,
+    prompts: list[str],
+    *,
+    reload: bool,
+) -> None:
+    """If the page wants that: `stop()` tells the writer, and the chat keeps what it said; later it stops nothing."""
+    user = [] if reload else [["user", "Hi"]]
+    await show(page, origin, topic, stops="answer")
+    await asks(page, prompts, "Hi")
+    await publish(restate, topic, *BEGIN)
+
+    async def has_stopped() -> bool:
+        return bool((await call(restate, topic, "info"))[1]["tail"] == len([*BEGIN, "Hel", "stop"]))
+
+    with pytest.raises(StreamStopped) as stopped:
+        async with client.stream(topic, id="answer") as stream:
+            await stream.write(delta("Hel"))
+            if reload:
+                await show(page, origin, topic, stops="answer", resume="")
+            await shows(page, "streaming", *user, ["assistant", "Hel"])
+            await page.evaluate("stop()")
+            await shows(page, "ready", *user, ["assistant", "Hel"])
+            await until(has_stopped, "the stop")
+            await stream.write(delta("lo"))
+    assert "enough" == stopped.value.reason
+    tail = (await call(restate, topic, "info"))[1]["tail"]
+    await page.evaluate("stop()")
+    await asks(page, prompts, "Again")
+    await publish(restate, topic, *BEGIN, delta("Sure"), *END)
+    await shows(page, "ready", *user, ["assistant", "Hel"], ["user", "Again"], ["assistant", "Sure"])
+    assert tail + len([*BEGIN, 1, *END]) == (await call(restate, topic, "info"))[1]["tail"]
 
 
 async def test_the_reader_stops(

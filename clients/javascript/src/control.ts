@@ -2,7 +2,8 @@
 
 import { post, type PostOptions } from "./post.js";
 
-export interface StopOptions extends PostOptions {
+/** Which token stream to stop, and why. */
+export interface StopWhat {
   /** The token stream to stop. */
   id?: string | undefined;
   /** For its writer, and for every page. */
@@ -10,6 +11,8 @@ export interface StopOptions extends PostOptions {
   /** The id is an invocation's: cancel that as well. */
   cancel?: boolean | undefined;
 }
+
+export type StopOptions = StopWhat & PostOptions;
 
 export interface Stopped {
   /** The place of the event `stop`. */

@@ -11,6 +11,6 @@ export type { Problem } from "./problem.js";
 export { publish } from "./publish.js";
 export type { Published, PublishOptions } from "./publish.js";
 export { answer, stop } from "./control.js";
-export type { Stopped, StopOptions } from "./control.js";
+export type { Stopped, StopOptions, StopWhat } from "./control.js";
 export type { PostOptions } from "./post.js";
 export type { Access, Token } from "./access.js";

@@ -17,6 +17,7 @@ function Chat() {
           asked.has("refuse")
             ? fetch("/pubsub/x?offset=soon")
             : window.ask(messages.at(-1).parts[0].text),
+        ...(asked.has("stops") && { stop: () => ({ id: asked.get("stops"), reason: "enough" }) }),
       }),
     [],
   );

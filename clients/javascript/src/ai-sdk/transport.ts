@@ -2,8 +2,11 @@
 
 import type { ChatTransport, UIMessage, UIMessageChunk } from "ai";
 import type { Access } from "../access.js";
+import { stop as stopInTopic, type StopWhat } from "../control.js";
 import { follow, type FollowOptions, type Stop } from "../follow.js";
 import { problemOf, Refused } from "../problem.js";
+import { settled } from "../settled.js";
+import { from as beginning, tailOf } from "../tail.js";
 import { Answer } from "./answer.js";
 
 type Sending<M extends UIMessage> = Parameters<ChatTransport<M>["sendMessages"]>[0];
@@ -19,6 +22,8 @@ export interface TopicChatTransportOptions<M extends UIMessage> extends Access {
   /** The URL of a chat's topic. */
   topic: (chatId: string) => string;
   send: Send<M>;
+  /** What the chat's `stop()` stops in the topic. Without it the page stops reading, and the agent goes on. */
+  stop?: ((chatId: string) => StopWhat) | undefined;
   silence?: FollowOptions["silence"];
   fetch?: FollowOptions["fetch"];
 }
@@ -51,9 +56,7 @@ export class TopicChatTransport<M extends UIMessage = UIMessage> implements Chat
   }
 
   async reconnectToStream({ chatId, abortSignal }: Reconnecting<M>): Promise<ReadableStream<UIMessageChunk> | null> {
-    const end = this.#read(chatId, "latest", abortSignal);
-    const tail = await end.begins;
-    end.stop();
+    const tail = await tailOf(this.options.topic(chatId), { ...this.options, signal: abortSignal });
     for (const from of [`-${LOOK_BACK}`, "0"]) {
       const reading = this.#read(chatId, from, abortSignal, tail);
       const begins = await reading.begins;
@@ -67,18 +70,21 @@ export class TopicChatTransport<M extends UIMessage = UIMessage> implements Chat
 
   /** Read a topic from a place. Chunks before `tail` are held back, and only those of the last answer are kept. */
   #read(chatId: string, from: string, signal: AbortSignal | undefined, tail = 0): Reading {
-    const url = new URL(this.options.topic(chatId), globalThis.location?.href);
-    url.searchParams.set("offset", from);
     const answer = new Answer();
     let controller!: ReadableStreamDefaultController<UIMessageChunk>;
     let held: UIMessageChunk[] | undefined = [];
     let seen = false;
-    let stop: Stop = () => {};
+    let unfollow: Stop = () => {};
+    let open = true;
     let place = 0;
     const begins = settled<number>();
     const found = settled<boolean>();
     const chunks = new ReadableStream<UIMessageChunk>({ start: (given) => void (controller = given), cancel: () => stop() });
 
+    const stop = () => {
+      open = false;
+      unfollow();
+    };
     const caughtUp = () => {
       found.resolve(answer.running);
       for (const chunk of held ?? []) controller.enqueue(chunk);
@@ -105,8 +111,8 @@ export class TopicChatTransport<M extends UIMessage = UIMessage> implements Chat
       controller.close();
     };
 
-    stop = follow(
-      url,
+    unfollow = follow(
+      beginning(this.options.topic(chatId), from),
       {
         "*": event,
         connection: (live, next = 0) => {
@@ -119,9 +125,19 @@ export class TopicChatTransport<M extends UIMessage = UIMessage> implements Chat
       },
       { ...this.options, signal },
     );
-    signal?.addEventListener("abort", () => fail(signal.reason), { once: true });
+    const aborted = () => {
+      if (open) this.#stop(chatId);
+      fail(signal!.reason);
+    };
+    signal?.addEventListener("abort", aborted, { once: true });
     if (signal?.aborted) fail(signal.reason);
-    return { chunks, begins: begins.promise, found: found.promise, seen: () => seen, stop: () => stop() };
+    return { chunks, begins: begins.promise, found: found.promise, seen: () => seen, stop };
+  }
+
+  /** Whoever reads wants no more of the answer: stop its writer, if that is wanted. What it said stays. */
+  #stop(chatId: string): void {
+    const what = this.options.stop?.(chatId);
+    if (what) void stopInTopic(this.options.topic(chatId), { ...this.options, ...what }).catch(() => {});
   }
 }
 
@@ -134,16 +150,4 @@ interface Reading {
   /** Whether there was any chunk of an answer that it saw the beginning of. */
   seen: () => boolean;
   stop: Stop;
-}
-
-/** A promise that others settle; nobody has to wait for it. */
-function settled<T>() {
-  let resolve!: (value: T) => void;
-  let reject!: (error: unknown) => void;
-  const promise = new Promise<T>((given, failed) => {
-    resolve = given;
-    reject = failed;
-  });
-  promise.catch(() => {});
-  return { promise, resolve, reject };
 }

@@ -2,5 +2,5 @@
 
 export { useTopic } from "./use-topic.js";
 export type { Topic, UseTopicOptions } from "./use-topic.js";
-export type { ConnectionState, Question, StopWhat, TopicState } from "./topic-store.js";
+export type { ConnectionState, Question, TopicState } from "./topic-store.js";
 export type { Message, WrittenBy } from "./messages.js";

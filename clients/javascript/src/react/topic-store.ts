@@ -1,6 +1,6 @@
 /** One topic's state, and who wants to know of it. It follows while somebody does. */
 
-import { answer, stop, type Stopped, type StopOptions } from "../control.js";
+import { answer, stop, type Stopped, type StopWhat } from "../control.js";
 import { follow, type FollowOptions, type Stop } from "../follow.js";
 import type { Problem } from "../problem.js";
 import { Messages, type Message, type WrittenBy } from "./messages.js";
@@ -33,9 +33,6 @@ export interface TopicOptions extends Omit<FollowOptions, "signal" | "lastEventI
   /** What a restart of the stream `id` drops, of what came since; without it, every message that has the text of `join`. */
   writtenBy?: WrittenBy | undefined;
 }
-
-/** Which token stream to stop, and why. */
-export type StopWhat = Pick<StopOptions, "id" | "reason" | "cancel">;
 
 export const NOTHING: TopicState = { messages: [], questions: [], connection: "connecting", incomplete: false };
 

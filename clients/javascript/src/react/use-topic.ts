@@ -1,8 +1,8 @@
 /** A topic as a component's state. */
 
 import { useEffect, useMemo, useSyncExternalStore } from "react";
-import type { Stopped } from "../control.js";
-import { NOTHING, TopicStore, type StopWhat, type TopicOptions, type TopicState } from "./topic-store.js";
+import type { Stopped, StopWhat } from "../control.js";
+import { NOTHING, TopicStore, type TopicOptions, type TopicState } from "./topic-store.js";
 
 export type UseTopicOptions = TopicOptions;
 
