@@ -101,7 +101,7 @@ test-bounds: $(VENV)/.done $(NODE_MODULES) ## The library with the lowest and th
 test-environments: $(VENV)/.done ## The library beside agent frameworks: nothing of theirs may move (asks the package index)
 	$(BIN)/pytest tests/environments
 
-test-agents: $(VENV)/.done $(NODE_MODULES) ## Agents of all frameworks, killed in the middle: one environment for each version
+test-agents: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## Agents of all frameworks, killed in the middle: one environment for each version
 	AGENTS=all $(BIN)/pytest tests/frameworks
 
 screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png and docs/console.png anew

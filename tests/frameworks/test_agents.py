@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
+from clients.view_client import client as page_client
 from frameworks.versions import FRAMEWORKS, Framework
 from restate_pubsub import PubsubClient, Received, create_pubsub_client
 from support.environments import environment, wheel
@@ -39,12 +40,12 @@ async def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 class Agent:
     """A program that serves an agent, on a folder that says what its model does."""
 
-    def __init__(self, python: Path, program: str, folder: Path, service: Service) -> None:
+    def __init__(self, python: Path, program: str, folder: Path, service: Service, form: str) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self._ingress = service.env["RESTATE_INGRESS_URL"]
         self._admin = service.env["RESTATE_ADMIN_URL"]
-        self._words = (str(python), str(PROGRAMS / program), str(folder), self._ingress, str(port))
+        self._words = (str(python), str(PROGRAMS / program), str(folder), self._ingress, str(port), form)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -103,14 +104,18 @@ class Agent:
 
 
 @pytest.fixture
-async def agent(python: tuple[Framework, Path], service: Service, tmp_path: Path) -> AsyncIterator[Agent]:
-    """Return a running agent."""
+async def agent(
+    request: pytest.FixtureRequest, python: tuple[Framework, Path], service: Service, tmp_path: Path
+) -> AsyncIterator[Agent]:
+    """Return a running agent; a test may say in which form it writes."""
     framework, interpreter = python
-    agent = Agent(interpreter, framework.program, tmp_path, service)
-    await agent.start()
-    await agent.register()
-    yield agent
-    await agent.kill()
+    agent = Agent(interpreter, framework.program, tmp_path, service, getattr(request, "param", "plain"))
+    try:
+        await agent.start()
+        await agent.register()
+        yield agent
+    finally:
+        await agent.kill()
 
 
 class Seen(NamedTuple):
@@ -187,6 +192,23 @@ async def turn(agent: Agent, client: PubsubClient, task: str, killed_at: str | N
 
 async def _none_left(agent: Agent) -> bool:
     return await agent.invocations() == 0
+
+
+async def read_by(name: str, agent: Agent, url: str, killed_at: str) -> dict[str, Any]:
+    """Let a client read a run that is killed at a place and goes on; return what the client ends with."""
+    (agent.folder / "pause").write_text(killed_at)
+    topic = url.split("?", maxsplit=1)[0].rsplit("/", 1)[-1]
+    answer = asyncio.create_task(agent.run({"topic": topic, "turn": "turn-1", "task": "tools"}))
+    await until((agent.folder / "reached").exists, f"the agent to come to {killed_at}:\n{agent.log}")
+    async with page_client(name, url) as page:
+        await until(lambda: page.said, "the client to see something")
+        await agent.kill()
+        (agent.folder / "pause").unlink()
+        await agent.start()
+        over = await page.over()
+    status, text = await answer
+    assert 200 == status, text
+    return over
 
 
 TOOLS = ["I look it up. ", "#look_up slow-1", "#look_up fast-2"]
@@ -277,3 +299,32 @@ async def test_a_topic_that_is_closed(agent: Agent, client: PubsubClient) -> Non
     assert "closed" in text
     assert [] == agent.noted("calls.log")
     await until(lambda: _none_left(agent), "no invocation to be left")
+
+
+@pytest.mark.parametrize("agent", ["ai_sdk"], indirect=True)
+async def test_read_by_use_chat(agent: Agent, service: Service) -> None:
+    """A page of the AI SDK shows one answer, whole, also of a step that was done again, and is ready at its end."""
+    url = f"{service.url}/pubsub/{topic_name('agent')}?view=ai-sdk"
+    over = await read_by("use-chat", agent, url, "tools/1")
+    assert ("ready", ["I look it up. It is done"]) == (over["over"], over["texts"])
+
+
+@LONG
+@pytest.mark.parametrize("agent", ["ag_ui"], indirect=True)
+async def test_read_by_an_ag_ui_client(agent: Agent, service: Service) -> None:
+    """AG-UI's own client takes every event, once, and its run resolves."""
+    url = f"{service.url}/pubsub/{topic_name('agent')}?view=ag-ui"
+    over = await read_by("ag-ui", agent, url, "between tools")
+    assert "resolved" == over["over"]
+    assert "RUN_FINISHED" == over["events"][-1]
+    assert 2 == over["events"].count("TOOL_CALL_RESULT")
+    assert "It is done" in over["texts"]
+
+
+@LONG
+@pytest.mark.parametrize("agent", ["ag_ui"], indirect=True)
+async def test_an_ag_ui_client_cannot_take_a_step_again(agent: Agent, service: Service) -> None:
+    """AG-UI has no word for what is taken back, so its client ends there; docs/agents.md says so."""
+    url = f"{service.url}/pubsub/{topic_name('agent')}?view=ag-ui"
+    over = await read_by("ag-ui", agent, url, "tools/1")
+    assert "is already in progress" in over["over"]

@@ -22,8 +22,18 @@ FRAMEWORKS = [
         short=True,
     ),
     Framework(
+        "pydantic-ai 1.98",
+        ["pydantic-ai-slim[mcp]==1.98.0", "mcp<2", "restate-sdk[serde]==1.3.0"],
+        "pydantic_ai_agent.py",
+    ),
+    Framework(
         "openai-agents 0.24",
         ["openai-agents==0.24.0", "restate-sdk[serde]==1.3.0"],
+        "openai_agents_agent.py",
+    ),
+    Framework(
+        "openai-agents 0.2",
+        ["openai-agents==0.2.0", "restate-sdk[serde]==1.3.0"],
         "openai_agents_agent.py",
     ),
     Framework(
@@ -31,5 +41,7 @@ FRAMEWORKS = [
         ["langchain==1.5.2", "langgraph==1.2.24", "restate-sdk[serde]==1.3.0"],
         "langchain_agent.py",
     ),
+    Framework("langchain 1.2", ["langchain==1.2.11", "restate-sdk[serde]==1.3.0"], "langchain_agent.py"),
     Framework("google-adk 2.13", ["google-adk==2.13.0", "restate-sdk[serde]==1.3.0"], "adk_agent.py"),
+    Framework("google-adk 1.20", ["google-adk==1.20.0", "restate-sdk[serde]==1.3.0"], "adk_agent.py"),
 ]

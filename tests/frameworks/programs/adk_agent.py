@@ -57,7 +57,10 @@ async def delegate(task: str, tool_context: ToolContext) -> str:
 
 def app(agent: LlmAgent) -> App:
     plugin = TopicPlugin(
-        client, topic=lambda run: run.session.state["topic"], name=lambda run: run.session.state["turn"]
+        client,
+        topic=lambda run: run.session.state["topic"],
+        name=lambda run: run.session.state["turn"],
+        encode=script.ENCODE,
     )
     return App(name="watched", root_agent=agent, plugins=[plugin])
 

@@ -65,7 +65,11 @@ async def delegate(task: str, runtime: ToolRuntime) -> str:
 
 def watched(name: str) -> TopicMiddleware:
     return TopicMiddleware(
-        client, topic=lambda run: run.context["topic"], name=lambda run: run.context["turn"], agent=name
+        client,
+        topic=lambda run: run.context["topic"],
+        name=lambda run: run.context["turn"],
+        encode=script.ENCODE,
+        agent=name,
     )
 
 

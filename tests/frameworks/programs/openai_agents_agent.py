@@ -90,7 +90,8 @@ talker.handoffs = [sub]
 
 
 async def _run(agent: Agent[Any], job: dict[str, str], task: str) -> str:
-    result = await openai_agents.run(agent, task, client=client, topic=job["topic"], name=job["turn"], context=job)
+    to = {"client": client, "topic": job["topic"], "name": job["turn"], "encode": script.ENCODE}
+    result = await openai_agents.run(agent, task, context=job, **to)
     return str(result.final_output)
 
 

@@ -31,9 +31,9 @@ async def model(asked: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any
 Deps = dict[str, str]
 talker: Agent[Deps, str] = Agent(FunctionModel(stream_function=model), name="talker", deps_type=dict)
 sub: Agent[Deps, str] = Agent(FunctionModel(stream_function=model), name="sub", deps_type=dict)
-topic = {"client": client, "topic": lambda run: run.deps["topic"], "name": lambda run: run.deps["turn"]}
-durable = RestateAgent(talker, **topic)
-durable_sub = RestateAgent(sub, **topic)
+to = {"topic": lambda run: run.deps["topic"], "name": lambda run: run.deps["turn"], "encode": script.ENCODE}
+durable = RestateAgent(talker, client=client, **to)
+durable_sub = RestateAgent(sub, client=client, **to)
 
 
 @talker.tool

@@ -16,9 +16,12 @@ import restate
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+from restate_pubsub.ext.encoders import AgUi, ai_sdk, plain
+
 FOLDER = Path(sys.argv[1])
 INGRESS = sys.argv[2]
 PORT = int(sys.argv[3])
+ENCODE = {"plain": plain, "ai_sdk": ai_sdk, "ag_ui": AgUi("thread")}[sys.argv[4]]
 
 
 class Call(NamedTuple):
