@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from restate_pubsub.client.asking import NotAnswered, ask
     from restate_pubsub.client.publisher import create_pubsub_publisher
-    from restate_pubsub.client.pubsub_client import Appended, PubsubClient, Received, RetryPolicy, create_pubsub_client
+    from restate_pubsub.client.pubsub_client import (
+        Appended,
+        PubsubClient,
+        Received,
+        RetryPolicy,
+        Stopped,
+        create_pubsub_client,
+    )
     from restate_pubsub.client.token_stream import TokenStream
     from restate_pubsub.errors import (
         AlreadyAnswered,
@@ -59,6 +66,7 @@ __all__ = [
     "Received",
     "Retention",
     "RetryPolicy",
+    "Stopped",
     "StreamFailed",
     "StreamReplaced",
     "StreamStopped",
@@ -82,6 +90,7 @@ _MODULES = {
     "PubsubClient": "client.pubsub_client",
     "Received": "client.pubsub_client",
     "RetryPolicy": "client.pubsub_client",
+    "Stopped": "client.pubsub_client",
     "create_pubsub_client": "client.pubsub_client",
     "TokenStream": "client.token_stream",
     "Limits": "protocol.limits",

@@ -111,10 +111,55 @@ async def test_a_page_stops_a_stream(open_service: Service) -> None:
                 event = await reader.next()
                 assert ("stop", {"id": "step", "reason": "enough"}) == (event.event, event.data)
                 await writer.write("unsaid")
-    bad: tuple[object, ...] = ({}, {"id": ""}, {"id": "step", "cancel": True}, [])
+    bad: tuple[object, ...] = ({"id": ""}, {"id": "step", "cancel": True}, {"stream": "step"}, [])
     for body in bad:
         status, problem = await post(url, body)
         assert (400, "invalid-request") == (status, problem["code"])
+
+
+async def test_a_page_stops_all_that_is_unfinished(open_service: Service) -> None:
+    """It names no stream, and needs no body."""
+    topic = topic_name()
+    url = f"{open_service.topic_url(topic)}?do=stop"
+    async with create_pubsub_client(open_service.env["RESTATE_INGRESS_URL"]) as client:
+        assert (200, {"offset": 0, "stopped": []}) == await post(url, {})
+        with pytest.raises(StreamStopped):
+            async with client.stream(topic, id="step") as writer:
+                async with aiohttp.ClientSession() as session:
+                    headers = {"content-type": "application/json"}
+                    async with session.post(url, headers=headers) as response:
+                        assert {"offset": 0, "stopped": ["step"]} == await response.json()
+                await writer.write("unsaid")
+
+
+async def test_a_page_cancels_the_invocation_that_writes(open_service: Service, asking: Asking) -> None:
+    """The steps after the one that is stopped do not run."""
+    topic = topic_name()
+    async with stream(open_service.topic_url(topic)) as reader:
+        outcome = await asking.think(topic)
+        step = (await reader.next()).data["step"]
+        status, done = await post(f"{open_service.topic_url(topic)}?do=stop", {"id": step, "cancel": True})
+        assert (200, [step], [step.partition("/")[0]]) == (status, done["stopped"], done["cancelled"])
+        assert "cancelled" in str(await outcome)
+        assert "stop" == (await reader.next()).event
+    async with create_pubsub_client(open_service.env["RESTATE_INGRESS_URL"]) as client:
+        assert 2 == (await client.bounds(topic)).tail  # nothing of the step after
+
+
+@pytest.mark.parametrize("number", ["lYGhA16ahyg0000000000000000000000", "000000000007N42dgm5tFLK9N8MT7fHC8"])
+async def test_an_id_that_restate_cannot_read_is_not_cancelled(open_service: Service, number: str) -> None:
+    """Its call would be tried for ever, and its topic blocked; an invocation that never was is no harm."""
+    topic = topic_name()
+    url = f"{open_service.topic_url(topic)}?do=stop"
+    never = f"inv_1{0:033d}"
+    async with create_pubsub_client(open_service.env["RESTATE_INGRESS_URL"]) as client:
+        for name in (f"inv_1{number}", never):
+            stream = client.stream(topic, id=name)
+            await stream.__aenter__()
+        status, problem = await post(url, {"id": f"inv_1{number}", "cancel": True})
+        assert (400, "invalid-request") == (status, problem["code"])
+        done = {"offset": 0, "stopped": [f"inv_1{number}", never], "cancelled": [never]}
+        assert (200, done) == await post(url, {"cancel": True})
 
 
 async def test_only_what_was_asked(open_service: Service) -> None:

@@ -17,6 +17,7 @@ from restate_pubsub import (
     OffsetGone,
     PubsubClient,
     RetryPolicy,
+    Stopped,
     StreamFailed,
     StreamReplaced,
     StreamStopped,
@@ -80,13 +81,13 @@ async def test_a_stopped_stream_s_writer_is_told_and_what_was_said_stays(client:
         async with client.stream(topic, id="step") as stream:
             await stream.write("said")
             await until(lambda: stream.acknowledged, "the first token")
-            assert 1 == await client.stop(topic, "step", reason="enough")
+            assert Stopped(1, ("step",)) == await client.stop(topic, "step", reason="enough")
             await stream.write("unsaid")
     assert (1, "enough", True) == (stopped.value.offset, stopped.value.reason, stopped.value.final)
     with pytest.raises(StreamStopped, match="enough"):
         async with client.stream(topic, id="step"):
             pytest.fail("the retry began")
-    assert 1 == await client.stop(topic, "step")  # twice is once
+    assert Stopped(1, ("step",)) == await client.stop(topic, "step")  # twice is once
     async with client.stream(topic, id="another") as other:
         await other.write("goes on")
     await client.close(topic)
@@ -103,8 +104,52 @@ async def test_a_stream_is_stopped_before_it_begins(client: PubsubClient, topic:
             pytest.fail("it began")
 
 
+async def test_a_stop_without_an_id_stops_all_that_are_unfinished(client: PubsubClient, topic: str) -> None:
+    """The one that has ended is none of them, nor is one that comes later; a retry of the stopped ones is refused."""
+    async with client.stream(topic, id="ended") as ended:
+        await ended.write("all")
+    silent = client.stream(topic, id="silent")
+    await silent.__aenter__()
+    with pytest.raises(StreamStopped, match="enough"):
+        async with client.stream(topic, id="speaks") as speaks:
+            await speaks.write("said")
+            await until(lambda: speaks.acknowledged, "the token")
+            assert Stopped(2, ("silent", "speaks")) == await client.stop(topic, reason="enough")
+            await speaks.write("unsaid")
+    with pytest.raises(StreamStopped, match="enough"):
+        await silent.__aexit__(None, None, None)
+    for name in ("silent", "speaks"):
+        with pytest.raises(StreamStopped):
+            async with client.stream(topic, id=name):
+                pytest.fail("the retry began")
+    for name in ("ended", "later"):
+        async with client.stream(topic, id=name) as later:
+            await later.write(name)
+    tail = (await client.bounds(topic)).tail
+    assert Stopped(tail) == await client.stop(topic)  # nothing is unfinished
+    await client.close(topic)
+    said = [(message.data, message.event) async for message in client.pull(topic, 0)]
+    assert [
+        ("all", None), ("said", None), ({"reason": "enough"}, "stop"), ({"id": "ended", "offset": 0}, "restart"),
+        ("ended", None), ("later", None),
+    ] == said  # fmt: skip
+
+
+async def test_a_stop_of_all_holds_when_its_event_is_truncated(client: PubsubClient, topic: str) -> None:
+    """It is in the topic's metadata, not in its messages."""
+    stream = client.stream(topic, id="step")
+    await stream.__aenter__()
+    await client.stop(topic)
+    await client.truncate(topic, 100)
+    await client.publish(topic, "more")
+    with pytest.raises(StreamStopped):
+        await stream.__aexit__(None, None, None)
+
+
 @pytest.mark.parametrize(
-    "stop", [{}, {"id": ""}, {"id": "s", "reason": "x" * 257}, {"id": "s", "cancel": True}, {"id": 1}, [], "s"], ids=str
+    "stop",
+    [{"id": ""}, {"id": "s", "reason": "x" * 257}, {"id": "s", "cancel": True}, {"id": 1}, {"stream": "s"}, [], "s"],
+    ids=str,
 )
 async def test_a_bad_stop_stops_nothing(restate: RestateServer, topic: str, stop: Any) -> None:
     """It is a 400, and the topic has no event of it."""

@@ -10,7 +10,7 @@ import pytest
 
 from restate_pubsub.errors import StreamStopped
 from restate_pubsub.protocol.calls import StreamRef
-from restate_pubsub.topic import state
+from restate_pubsub.topic import remembered, state
 from restate_pubsub.topic.memory import Call
 from restate_pubsub.topic.policy import Policy, Retention
 from simulation import guarantee
@@ -64,6 +64,7 @@ OPERATIONS: dict[str, Operation] = {
     "sweep": call("sweep", {}),
     "open": opened("a"),
     "stop": lambda world: world.stop("s", "enough"),
+    "stop all": lambda world: world.stop(),
     "keyed": lambda world: world.append("k", "l", stream=StreamRef("key", start=0, digest="", last=True)),
 }
 
@@ -211,6 +212,106 @@ def test_a_stream_is_stopped_in_the_step_that_says_so(topic: str) -> None:
         guarantee.at_rest(world)
         assert [StreamStopped] * 3 == [type(call.outcome) for call in refused]
         assert 1 == len([message for message in world.log.values() if message.event == "stop"])
+
+
+def all_opened(world: World) -> Call:
+    """Open three streams, of which one ends and one is silent."""
+    for stream in ("ended", STEP, "silent"):
+        world.append(stream=StreamRef(stream, "a", first=True))
+    world.append("e", stream=StreamRef("ended", "a", last=True))
+    last = world.append("w", stream=StreamRef(STEP, "a"))
+    world.settle(fire=False)
+    return last
+
+
+INVOCATION = "inv_1gdJBtdVEcM942bjcDmb1c1khoaJe11Hbz"
+STEP = f"{INVOCATION}/1"
+
+
+@pytest.mark.parametrize("topic", ["new", "short", "at a border", "streams", "truncated"])
+def test_all_are_stopped_in_the_step_that_says_so(topic: str) -> None:
+    """A stop of all is killed before any command: all that were unfinished are refused, or none is."""
+    before = (*TOPICS[topic], all_opened)
+    reference = Scene.of(before, Policy())
+    call = reference.world.stop(cancel=True)
+    reference.world.settle()
+    for command in range(len(reference.world.commands[call.id])):
+        scene = Scene.of(before, Policy())
+        world = scene.world
+        world.kill(scene.stopped(lambda world: world.stop(cancel=True), command))
+        checks = [world.append("more", stream=StreamRef(stream, "a")) for stream in (STEP, "silent")]
+        retry = world.append(stream=StreamRef("ended", "b", first=True))
+        later = world.append("l", stream=StreamRef("later", "a", first=True, last=True))
+        world.settle(world.replicas[1])
+        guarantee.at_rest(world)
+        said = len([message for message in world.log.values() if message.event == "stop"])
+        assert {StreamStopped if said else bytes} == {type(check.outcome) for check in checks}
+        assert isinstance(retry.outcome, bytes)
+        assert isinstance(later.outcome, bytes)
+        assert not said or world.topic.cancelled == [INVOCATION]
+        again = world.stop(cancel=True)
+        world.settle()
+        guarantee.at_rest(world)
+        assert isinstance(again.outcome, bytes)
+        stopped = msgspec.json.decode(again.outcome)["stopped"]
+        assert stopped == [name for name in stopped if name != "later"]
+        assert ({STEP, "silent"} <= set(stopped)) != bool(said)
+        assert "ended" in stopped  # its later attempt, which is open
+        last = [world.append("x", stream=StreamRef(stream, "a")) for stream in (STEP, "silent", "ended")]
+        nothing = world.stop()
+        world.settle()
+        assert {StreamStopped} == {type(check.outcome) for check in last}
+        assert isinstance(nothing.outcome, bytes)
+        assert [] == msgspec.json.decode(nothing.outcome)["stopped"]
+
+
+def test_a_stop_of_all_holds_for_streams_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the newest are named, but all are stopped."""
+    monkeypatch.setattr(remembered, "LOOKED_AT", 2)
+    scene = Scene.of((), Policy())
+    world = scene.world
+    for stream in "abcd":
+        world.append(stream=StreamRef(stream, "1", first=True))
+    stopped = world.stop()
+    refused = [world.append("x", stream=StreamRef(stream, "1")) for stream in "abcd"]
+    world.settle()
+    guarantee.at_rest(world)
+    assert stopped.outcome == b'{"offset":0,"stopped":["c","d"]}'
+    assert {StreamStopped} == {type(call.outcome) for call in refused}
+
+
+def test_a_stop_of_all_is_remembered_as_long_as_its_event() -> None:
+    """Forgetting goes over the streams, moves and keeps those whose stop is still there, and forgets them after."""
+    scene = Scene.of((all_opened, batch(3)), Policy(retention=Retention(messages=5)))
+    world = scene.world
+    world.stop()
+    world.append("a", "b", "c")  # what the streams wrote is gone, the event is not
+    world.settle()
+    guarantee.at_rest(world)
+    kept = [opened("2")(world), world.append(stream=StreamRef(STEP, "2", first=True))]
+    world.settle(fire=False)
+    assert isinstance(kept[1].outcome, StreamStopped)
+    batch(20)(world)
+    world.settle()
+    world.append("z")
+    world.settle()
+    guarantee.at_rest(world)
+    new = world.append(stream=StreamRef(STEP, "3", first=True))
+    world.settle()
+    assert isinstance(new.outcome, bytes)
+
+
+def test_who_stops_a_stream_cancels_only_what_was_opened_here() -> None:
+    """An invocation that writes elsewhere is none of this topic's."""
+    scene = Scene.of((), Policy())
+    world = scene.world
+    foreign = world.stop(STEP, cancel=True)
+    world.append(stream=StreamRef(f"{INVOCATION}/2", "a", first=True))
+    own = world.stop(f"{INVOCATION}/2", cancel=True)
+    world.settle()
+    assert foreign.outcome == b'{"offset":0,"stopped":["%b"]}' % STEP.encode()
+    assert isinstance(own.outcome, bytes)
+    assert [INVOCATION] == msgspec.json.decode(own.outcome)["cancelled"] == world.topic.cancelled
 
 
 @pytest.mark.parametrize(("before", "policy", "operation"), CASES)

@@ -232,10 +232,10 @@ class World:
         ref = next((one for one in streams if one is not None), None)
         return None if ref is None else (ref.id, ref.attempt)
 
-    def stop(self, stream: str, reason: str | None = None) -> Call:
-        """Send a stop of a stream."""
-        call = self.send("stop", msgspec.json.encode(calls.StopRequest(stream, reason)))
-        self.writes.append(Written(call, [stop_message(stream, reason)], calls.StreamRef(stream)))
+    def stop(self, stream: str | None = None, reason: str | None = None, *, cancel: bool = False) -> Call:
+        """Send a stop of a stream, or of all."""
+        call = self.send("stop", msgspec.json.encode(calls.StopRequest(stream, reason, cancel)))
+        self.writes.append(Written(call, [stop_message(stream, reason)], calls.StreamRef(stream or "")))
         return call
 
     def stop_at(self, call: Call, command: int) -> None:

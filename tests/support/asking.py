@@ -78,6 +78,19 @@ class Asking:
         self._answers.add(task)
         return task
 
+    async def think(self, topic: str) -> asyncio.Task[Any]:
+        """Let its handler open a token stream in a step, and think."""
+
+        async def outcome() -> Any:
+            url = f"{self._restate.ingress_url}/asker/think"
+            body = {"topic": topic, "ingress": self._restate.ingress_url}
+            async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+                return await response.json()
+
+        task = asyncio.create_task(outcome())
+        self._answers.add(task)
+        return task
+
     async def cancel(self) -> None:
         """Cancel what it does, as an operator does."""
         for row in await query(self._restate, OPEN):

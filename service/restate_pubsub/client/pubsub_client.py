@@ -70,6 +70,17 @@ class Appended(NamedTuple):
     next_offset: int
 
 
+class Stopped(NamedTuple):
+    """What a stop did: where its event is, which streams are stopped, and which invocations are cancelled.
+
+    Where nothing was unfinished, `offset` is the topic's tail, and the rest is empty.
+    """
+
+    offset: int
+    stopped: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How a call that got no answer is tried again: waits double from `first` to `longest`, for `seconds` in all."""
@@ -271,21 +282,38 @@ class PubsubClient:
         """Drop `count` messages from the head; more than there are drops all."""
         await self._write(topic, "truncate", dump(count), idempotency_key)
 
-    async def stop(self, topic: str, id: str, *, reason: str | None = None) -> int:  # noqa: A002
-        """Stop the token stream `id` for good, and return the offset of the event `stop` that says so.
+    async def stop(
+        self,
+        topic: str,
+        id: str | None = None,  # noqa: A002
+        *,
+        reason: str | None = None,
+        cancel: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Stopped:
+        """Stop the token stream `id` for good, or all of the topic that are unfinished, with the event `stop`.
 
-        What it wrote stays. Its writer gets `StreamStopped` from its next call on, and so does every later attempt
-        under its id, also one that was not open yet. Stopping twice is stopping once.
+        What they wrote stays. Their writers get `StreamStopped` from their next call on, and so does every later
+        attempt under their ids; with an `id`, also one that was not open yet. Stopping twice is stopping once.
+
+        Args:
+            topic: the topic.
+            id: the stream's; None for all that have one and are unfinished, of the newest 256 by name.
+            reason: what readers and writers are told, at most 256 characters.
+            cancel: cancel the invocation, too, that a stream is named after (`step=ctx`): the steps after this one do
+                not run. Only of streams that were opened in this topic.
+            idempotency_key: as for `publish`.
 
         Raises:
-            InvalidRequest: a bad id, or a reason of more than 256 characters.
+            InvalidRequest: a bad id or reason, or to cancel what is not named after an invocation.
             TopicClosed: the topic has ended.
 
         """
-        request = calls.StopRequest(id, reason)
+        request = calls.StopRequest(id, reason, cancel)
         calls.check_stop(request)
-        answer = await self._write(topic, "stop", msgspec.json.encode(request), None)
-        return answers.shaped(answer, answers.Published, self._ingress.target(topic, "stop")).offset
+        answer = await self._write(topic, "stop", msgspec.json.encode(request), idempotency_key)
+        done = answers.shaped(answer, calls.Stopped, self._ingress.target(topic, "stop"))
+        return Stopped(done.offset, tuple(done.stopped), tuple(done.cancelled))
 
     async def close(self, topic: str) -> int:
         """End the topic, and return its tail: readers end there, further messages are refused."""

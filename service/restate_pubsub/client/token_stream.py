@@ -295,7 +295,7 @@ class TokenStream:
             began = loop.time()
             batch = self._next_batch()
             last = self._done and not self._waiting
-            ends = last and (self._close or self._resume)
+            ends = last and (self._close or self._resume or (self._id is not None and not self._cut))
             if batch or (ends and not closed):
                 closed = ends
                 await self._append(batch, close=last and self._close, last=last)
@@ -337,7 +337,14 @@ class TokenStream:
 
     async def _append(self, batch: Sequence[Message], *, close: bool, last: bool) -> None:
         self._inflight = len(batch)
-        done = await self._called(self._joined(batch), close=close, last=last)
+        try:
+            done = await self._called(self._joined(batch), close=close, last=last)
+        except StreamStopped:
+            raise
+        except PubsubError:
+            if batch or close or self._resume:
+                raise
+            return  # all of it is there, and only that it has ended could not be said
         self._inflight = 0
         self._calls += 1
         if self._resume:
@@ -385,4 +392,4 @@ class TokenStream:
             return None
         if self._resume:
             return StreamRef(self._id, start=self.acknowledged, digest=self._digest, last=last and not self._cut)
-        return StreamRef(self._id, self._attempt)
+        return StreamRef(self._id, self._attempt, last=last and not self._cut)

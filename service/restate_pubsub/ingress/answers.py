@@ -33,7 +33,7 @@ from restate_pubsub.errors import (
     Unavailable,
     WrongAddress,
 )
-from restate_pubsub.protocol.calls import decode_pull_response
+from restate_pubsub.protocol.calls import Stopped, decode_pull_response
 from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.protocol.names import PROBLEM_TYPE
 
@@ -260,7 +260,7 @@ def _coded(code: str, status: int, message: str, metadata: Mapping[str, Any]) ->
     return error
 
 
-Shape = TypeVar("Shape", Published, Appended, Closed, Bounds)
+Shape = TypeVar("Shape", Published, Appended, Closed, Bounds, Stopped)
 
 
 def shaped(body: bytes, shape: type[Shape], target: Target) -> Shape:

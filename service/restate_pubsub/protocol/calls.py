@@ -20,6 +20,7 @@ from restate_pubsub.protocol.names import (
     check_offset,
     check_reason,
     check_stream_id,
+    invocation_of,
 )
 
 
@@ -35,7 +36,7 @@ class StreamRef(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     `attempt` and `first`: a stream with attempts, and whether this call opens one; without messages it does nothing
     else. `start`: a counted stream, and how many of its messages come before this batch; `digest` is the digest of
-    those, `last` says that the stream ends with this batch.
+    those. `last` says that the stream ends with this batch: with attempts, that it is no more unfinished.
     """
 
     id: str
@@ -203,8 +204,8 @@ def check_stream(ref: StreamRef) -> None:
     if ref.start is not None and ref.start < 0:
         msg = f"stream {ref.id!r}: start {ref.start} is less than 0"
         raise InvalidRequest(msg)
-    if ref.start is None and (ref.digest is not None or ref.last):
-        msg = f"stream {ref.id!r}: digest and last go with start, not with attempt"
+    if ref.start is None and ref.digest is not None:
+        msg = f"stream {ref.id!r}: digest goes with start, not with attempt"
         raise InvalidRequest(msg)
     if ref.start is not None and ref.first:
         msg = f"stream {ref.id!r}: first goes with attempt, not with start"
@@ -293,10 +294,14 @@ def decode_withdraw(raw: bytes) -> WithdrawRequest:
 
 
 class StopRequest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """The input of `stop`: the stream that is to stop, and why."""
+    """The input of `stop`: the stream that is to stop, or all that are unfinished, and why.
 
-    id: str
+    `cancel`: the invocation that writes the stream ends as well; the stream is named after it.
+    """
+
+    id: str | None = None
     reason: str | None = None
+    cancel: bool = False
 
 
 def decode_stop(raw: bytes) -> StopRequest:
@@ -307,16 +312,28 @@ def decode_stop(raw: bytes) -> StopRequest:
 
 
 def check_stop(request: StopRequest) -> None:
-    """Refuse a stream's name or a reason that is none."""
-    check_stream_id(request.id)
+    """Refuse a stream's name or a reason that is none, and to cancel what is no invocation."""
     check_reason(request.reason)
+    if request.id is None:
+        return
+    check_stream_id(request.id)
+    if request.cancel and invocation_of(request.id) is None:
+        msg = (
+            f"stop: cancel: the stream {request.id[:80]!r} is not named after an invocation; only one that is opened "
+            "with step=ctx, or whose id is an invocation's, can be cancelled with it"
+        )
+        raise InvalidRequest(msg)
 
 
-class Stopped(msgspec.Struct):
-    """The output of `stop`: where its event is, and the streams that are stopped."""
+class Stopped(msgspec.Struct, omit_defaults=True):
+    """The output of `stop`: where its event is, the streams that are stopped, and the invocations that are cancelled.
+
+    Where nothing was unfinished, there is no event, and `offset` is the topic's tail.
+    """
 
     offset: int
     stopped: list[str]
+    cancelled: list[str] = []
 
 
 class UnsealRequest(msgspec.Struct):

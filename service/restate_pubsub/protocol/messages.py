@@ -51,9 +51,10 @@ def restart_message(stream: str, offset: int) -> Message:
     return Message(dump({"id": stream, "offset": offset}), RESTART_EVENT)
 
 
-def stop_message(stream: str, reason: str | None) -> Message:
-    """Return the message that says: this stream was stopped, and what it wrote stays."""
-    return Message(dump({"id": stream} | ({} if reason is None else {"reason": reason})), STOP_EVENT)
+def stop_message(stream: str | None, reason: str | None) -> Message:
+    """Return the message that says: this stream was stopped, or all that were unfinished; what they wrote stays."""
+    said = {"id": stream, "reason": reason}
+    return Message(dump({key: value for key, value in said.items() if value is not None}), STOP_EVENT)
 
 
 def join(messages: Iterable[Message]) -> bytes:

@@ -26,6 +26,9 @@ MAX_DIGEST_LENGTH = 64
 
 EVENT_NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_EVENT_LENGTH}}}")
 
+BASE62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+INVOCATION = re.compile(r"inv_1([0-9A-Za-z]{11})([0-9A-Za-z]{22})")
+
 RESTART_EVENT = "restart"
 
 HEARTBEAT_EVENT = "heartbeat"
@@ -48,6 +51,26 @@ def check_stream_id(stream: str) -> None:
     if not 0 < len(stream) <= MAX_STREAM_ID_LENGTH:
         msg = f"stream id {stream[:40]!r} has {len(stream)} characters; 1 to {MAX_STREAM_ID_LENGTH} are allowed"
         raise InvalidRequest(msg)
+
+
+def invocation_of(stream: str) -> str | None:
+    """Return the invocation that a stream is named after (`<id>`, or `<id>/<number>`), None if it is not.
+
+    An id that Restate cannot read would fail the call that cancels it, for ever. So its two numbers are checked: a
+    partition's key of 8 bytes and the invocation's own 16, each in base 62.
+    """
+    name = stream.partition("/")[0]
+    found = INVOCATION.fullmatch(name)
+    if found is None or _base62(found[1]) >= 2**64 or _base62(found[2]) >= 2**128:
+        return None
+    return name
+
+
+def _base62(digits: str) -> int:
+    number = 0
+    for digit in digits:
+        number = number * 62 + BASE62.index(digit)
+    return number
 
 
 def check_reason(reason: str | None) -> None:

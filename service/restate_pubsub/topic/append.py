@@ -31,7 +31,7 @@ from restate_pubsub.topic.steps import (
     swept_soon,
     timed,
 )
-from restate_pubsub.topic.streams import Admitted, KnownStream, admit, stop, writer_name
+from restate_pubsub.topic.streams import Admitted, Halt, KnownStream, admit, stop, writer_name
 from restate_pubsub.topic.write import clear_obsolete, clear_swept, seal, swept, write
 
 SWEEP_PAGES = 2
@@ -44,7 +44,7 @@ LIKELY_FILLS = PAGE // 4
 class Request:
     """What is to be written, by which handler; `join` names the field in which the messages continue one another.
 
-    With `stop`, its one message is the event that stops `stream`.
+    With `stop`, its one message is the event that stops `stream`; with `halt`, the one that stops all.
     """
 
     handler: str
@@ -55,6 +55,7 @@ class Request:
     """State keys that are set just before the metadata: whoever finds them looks whether the messages are there."""
     join: str | None = None
     stop: StopRequest | None = None
+    halt: Halt | None = None
 
 
 class Appended(NamedTuple):
@@ -104,7 +105,7 @@ async def append(ctx: ExclusiveContext, options: TopicOptions, request: Request)
     budget = SWEEP_PAGES + plan.touched
     # 4. A sweep that makes good what a killed write leaves, and a mark while there are keys that nobody counts.
     answer = topic.answer.after(first, messages) if policy.answers else topic.answer
-    grown = replace(topic, bounds=plan.bounds, policy=policy, answer=answer)
+    grown = replace(topic, bounds=plan.bounds, policy=policy, answer=answer, halt=request.halt or topic.halt)
     clears = not plan.small or bool(plan_sweep(kept, retention, budget))
     mark = clears and not await is_marked(ctx, loaded)
     if clears or loaded.waiting:

@@ -63,5 +63,8 @@ class ExclusiveContext(SharedContext, Protocol):
     def resolve(self, awakeable: str, value: bytes) -> None:
         """Complete an awakeable; one that is complete already stays as it is."""
 
+    def cancel(self, invocation: str) -> None:
+        """Cancel an invocation; one that has ended, or never was, stays as it is."""
+
     def reject(self, awakeable: str, message: str, status: int) -> None:
         """Complete an awakeable with a terminal error."""

@@ -14,10 +14,10 @@ import msgspec
 from restate_pubsub.errors import InvalidRequest, OffsetGone, PubsubError, PullTimeout
 from restate_pubsub.protocol import calls
 from restate_pubsub.protocol.answers import Answer
-from restate_pubsub.protocol.calls import StreamRef, Subscription
+from restate_pubsub.protocol.calls import Subscription
 from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.protocol.limits import JOINED_READ
-from restate_pubsub.protocol.messages import Batch, Message, stop_message
+from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import asking, remembered, state, waiters
 from restate_pubsub.topic.append import Request, append
@@ -41,6 +41,7 @@ from restate_pubsub.topic.steps import (
     tell,
     timed,
 )
+from restate_pubsub.topic.stopping import stop
 from restate_pubsub.topic.unseal import unseal
 from restate_pubsub.topic.waiters import NEWS_BYTES, NEWS_MESSAGES, is_awakeable
 
@@ -70,11 +71,8 @@ class Handlers:
         return msgspec.json.encode({"offset": done.offset, "nextOffset": done.next_offset})
 
     async def stop(self, ctx: ExclusiveContext, raw: bytes) -> bytes:
-        """Stop a token stream for good: an event says so, and no attempt of it writes any more. Twice is once."""
-        asked = calls.decode_stop(raw)
-        message = stop_message(asked.id, asked.reason)
-        done = await append(ctx, self.options, Request("stop", [message], stream=StreamRef(asked.id), stop=asked))
-        return msgspec.json.encode(calls.Stopped(done.next_offset - 1, [asked.id]))
+        """Stop a token stream for good, or all: an event says so, and no attempt writes any more. Twice is once."""
+        return msgspec.json.encode(await stop(ctx, self.options, calls.decode_stop(raw)))
 
     async def close(self, ctx: ExclusiveContext) -> bytes:
         """End the topic: readers end at its tail, further messages are refused. Closing twice is closing once."""

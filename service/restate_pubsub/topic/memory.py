@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from restate_pubsub.errors import PubsubError
+from restate_pubsub.protocol.names import invocation_of
 from restate_pubsub.topic.waiters import is_awakeable
 
 Handler = Callable[..., Coroutine[Any, Any, bytes | None]]
@@ -188,6 +189,10 @@ class MemoryContext:
         """Complete an awakeable."""
         self._do(Command("resolve", (awakeable, value)), partial(self._topic.completed, awakeable, value))
 
+    def cancel(self, invocation: str) -> None:
+        """Cancel an invocation."""
+        self._do(Command("cancel", (invocation,)), partial(self._topic.cancel, invocation))
+
     def reject(self, awakeable: str, message: str, status: int) -> None:
         """Complete an awakeable with an error."""
         error = PubsubError(message)
@@ -213,6 +218,7 @@ class MemoryTopic:
         self.inbox: list[Call] = []
         """Exclusive calls that wait for their turn, in the order in which they were sent."""
         self.delayed: list[Call] = []
+        self.cancelled: list[str] = []
         self.before: Callable[[Call, Command], None] = lambda _call, _command: None
         self.confirms_late: Callable[[], bool] = lambda: False
         self._calls = 0
@@ -245,6 +251,18 @@ class MemoryTopic:
             msg = f"{awakeable!r} is not the id of an awakeable (RT0012)"
             raise Mismatch(msg)
         self.awakeables.setdefault(awakeable, value)
+
+    def cancel(self, invocation: str) -> None:
+        """Note that an invocation was cancelled.
+
+        Raises:
+            Mismatch: it is no invocation's id; Restate would try the call for ever.
+
+        """
+        if invocation_of(invocation) != invocation:
+            msg = f"{invocation!r} is not the id of an invocation"
+            raise Mismatch(msg)
+        self.cancelled.append(invocation)
 
     def sent(self, handler: str, argument: bytes, delay: float | None) -> None:
         """Take in a call that a handler has sent."""

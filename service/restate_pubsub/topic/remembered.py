@@ -47,7 +47,20 @@ async def lookup(ctx: ExclusiveContext, topic: Topic, ref: StreamRef, stored: Kn
             return old
     if topic.last_stream is not None and topic.last_stream.key == key:
         stored = topic.last_stream.known
-    return stored if stored is not None and stored.life == topic.life else None
+    return _halted(topic, key, stored) if stored is not None and stored.life == topic.life else None
+
+
+def _halted(topic: Topic, key: str, known: KnownStream) -> KnownStream:
+    """Return a stream as a stop of all has left it: said once in the metadata, so it holds for all in one step.
+
+    A counted stream is a request that is repeated, and no answer that somebody waits to see end.
+    """
+    return known if topic.halt is None or not is_token_stream(key) else topic.halt.over(known)
+
+
+def is_token_stream(key: str) -> bool:
+    """Whether a state key is that of a stream with attempts."""
+    return key.startswith(state.STREAM_PREFIX)
 
 
 async def _adopted(ctx: ExclusiveContext, topic: Topic) -> Topic:
@@ -86,7 +99,9 @@ async def remember(ctx: ExclusiveContext, topic: Topic, ref: StreamRef, known: K
     if not first <= number < stop or known.life != topic.life:
         ctx.set(state.index_key(stop), key.encode())
         number, stop = stop, stop + 1
-    known = msgspec.structs.replace(known, number=number, life=topic.life, touched=topic.round)
+    # What is admitted here was not stopped by the latest halt, and is not by it from now on.
+    halts = 0 if topic.halt is None else topic.halt.rank
+    known = msgspec.structs.replace(known, number=number, life=topic.life, touched=topic.round, halts=halts)
     return replace(topic, last_stream=LastStream(key, known), streams=(first, stop))
 
 
@@ -103,9 +118,32 @@ async def _indexed(
     known = list(map(state.decode_stream, await ctx.get(*keys) if keys else []))
     last = topic.last_stream
     return [
-        (number, key, last.known if last is not None and last.key == key else stream)
-        for number, key, stream in zip(numbers, keys, known, strict=True)
+        (number, key, None if stream is None else _halted(topic, key, stream))
+        for number, key, stream in (
+            (number, key, last.known if last is not None and last.key == key else stream)
+            for number, key, stream in zip(numbers, keys, known, strict=True)
+        )
     ]
+
+
+async def unfinished(ctx: ExclusiveContext, topic: Topic) -> tuple[list[str], bool]:
+    """Return the ids of the newest token streams that nobody has ended, and whether there may be more.
+
+    That a writer is still there, nobody knows: one whose process died is unfinished until it is forgotten.
+    """
+    first, stop = topic.streams or (0, 0)
+    settled = 0 if topic.halt is None else topic.halt.upto
+    oldest = max(first, settled, stop - LOOKED_AT)
+    found = [
+        key.removeprefix(state.STREAM_PREFIX)
+        for number, key, known in await _indexed(ctx, topic, range(oldest, stop))
+        if known is not None
+        and is_token_stream(key)
+        and (known.number, known.life) == (number, topic.life)
+        and not known.done
+        and known.stopped is None
+    ]
+    return found, topic.streams is None or oldest > max(first, settled)
 
 
 def due(topic: Topic) -> tuple[Topic, Forget | None]:

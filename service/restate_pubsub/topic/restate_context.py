@@ -115,6 +115,10 @@ class RestateContext(RestateSharedContext):
         """Complete an awakeable."""
         self._ctx.resolve_awakeable(awakeable, value, RAW)
 
+    def cancel(self, invocation: str) -> None:
+        """Cancel an invocation."""
+        self._ctx.cancel_invocation(invocation)
+
     def reject(self, awakeable: str, message: str, status: int) -> None:
         """Complete an awakeable with a terminal error."""
         self._ctx.reject_awakeable(awakeable, message, status)

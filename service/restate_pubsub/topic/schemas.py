@@ -44,14 +44,21 @@ APPEND: Schema = _object(
     join={"type": "string", "minLength": 1, "maxLength": 64, "description": "The field that the messages continue"},
 )
 STOP: Schema = _object(
-    ["id"],
-    id={"type": "string", "minLength": 1, "maxLength": MAX_STREAM_ID_LENGTH, "description": "The token stream"},
+    [],
+    id={
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_STREAM_ID_LENGTH,
+        "description": "The token stream; without it, all that are unfinished",
+    },
     reason={"type": "string", "maxLength": MAX_REASON_LENGTH},
+    cancel={"type": "boolean", "default": False, "description": "Cancel the invocation that it is named after, too"},
 )
 STOPPED: Schema = _object(
     ["offset", "stopped"],
-    offset=_OFFSET | {"description": "Where the event `stop` is"},
+    offset=_OFFSET | {"description": "Where the event `stop` is; the tail, where nothing was unfinished"},
     stopped={"type": "array", "items": {"type": "string"}},
+    cancelled={"type": "array", "items": {"type": "string"}, "description": "The invocations that are cancelled"},
 )
 PULL: Schema = _object(
     [],

@@ -18,7 +18,7 @@ from restate_pubsub.protocol.json_text import Mask
 from restate_pubsub.protocol.messages import Batch, Message, event_names, join, named
 from restate_pubsub.topic.log import PAGE, Bounds, Joining, Stretch, UnsealedPage, emptied
 from restate_pubsub.topic.policy import Policy, StoredPolicy
-from restate_pubsub.topic.streams import KnownStream
+from restate_pubsub.topic.streams import Halt, KnownStream
 
 REPEATED_AFTER = 1024
 """A sweep or timer that does not come, as it was killed itself, is sent again after so many messages."""
@@ -27,6 +27,7 @@ SUBSCRIPTION_KEY = "subscription"
 UNFINISHED_KEY = "unfinished"
 """It is there while a call has keys to write or clear that nobody counts, and afterwards if that call was killed."""
 INDEX_PREFIX = "i_"
+STREAM_PREFIX = "s_"
 OLD_STREAMS_KEY = "streams"
 """The streams of a topic in the version before: all in one key, the newest 64."""
 
@@ -48,7 +49,7 @@ def unsealed_key(page: int) -> str:
 
 def stream_key(ref: StreamRef) -> str:
     """Return the state key of a stream; those with attempts and those that count have names of their own."""
-    return f"s_{ref.id}" if ref.start is None else f"k_{ref.id}"
+    return f"{STREAM_PREFIX}{ref.id}" if ref.start is None else f"k_{ref.id}"
 
 
 def index_key(number: int) -> str:
@@ -74,7 +75,8 @@ class Topic:
     pending idle timer, 0 for none, `timer_at` is the tail at which it was started, and `timers` counts those that there
     were. `forgetting` is the tail at which a call was sent that forgets streams, 0 for none, `forgot` the head up to
     which it does, and `round` counts these calls. `life` counts how often the topic was deleted. `answer`
-    is the last one, which a topic of the version before has only from its next sweep on.
+    is the last one, which a topic of the version before has only from its next sweep on. `halt` is the latest stop of
+    all streams.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -92,6 +94,7 @@ class Topic:
     life: int = 0
     exists: bool = False
     answer: Answer = NO_ANSWER
+    halt: Halt | None = None
 
     def is_late(self, sent_at: int) -> bool:
         """Whether a call that was sent at that tail should have come: it was killed, as so much was written since."""
@@ -157,6 +160,7 @@ class Metadata(msgspec.Struct, omit_defaults=True, rename="camel"):
     open_joins: list[StoredStretch] = []
     last_join: tuple[str, str] | None = None
     answer: tuple[int, int, int] | None = None
+    halt: Halt | None = None
 
 
 class StoredRun(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -230,6 +234,7 @@ def decode_topic(raw: bytes | None) -> Topic:
         life=meta.life,
         exists=True,
         answer=Answer(*(meta.answer or ())),
+        halt=meta.halt,
     )
 
 
@@ -281,6 +286,7 @@ def encode_topic(topic: Topic) -> bytes:
             answer=(answer.start, answer.stop, answer.chunks)
             if topic.policy is not None and topic.policy.answers
             else None,
+            halt=topic.halt,
         )
     )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,10 +29,10 @@ class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=Tru
 
     `offset` is where its first message is, `next_offset` follows its last, `count` is how many there are. `attempt`
     writes it, `successor` was opened since and has not written yet. Of a counted stream, `digest` is that of all its
-    messages, `opening` that of the first, and `done` says that its request came to its end. `stopped` is where the
+    messages, and `opening` that of the first. `done` says that its writer came to its end. `stopped` is where the
     event is that stopped it, for `reason`; nothing is written to it after that. The rest is for `remembered`: its
-    `number` in the index, the `life` of the topic in which it was opened, and the round of forgetting in which it was
-    written or opened last.
+    `number` in the index, the `life` of the topic in which it was opened, and the round of forgetting and the number
+    of the topic's `halts` at which it was written or opened last.
     """
 
     offset: int
@@ -47,6 +48,28 @@ class KnownStream(msgspec.Struct, omit_defaults=True, rename="camel", frozen=Tru
     number: int = -1
     life: int = 0
     touched: int = 0
+    halts: int = 0
+
+
+class Halt(NamedTuple):
+    """The latest stop of all streams: each that was unfinished then is stopped.
+
+    It is the topic's so many-th (`rank`), and its event is at `offset`. Of the streams that came before the index's
+    number `upto`, none is unfinished since.
+    """
+
+    rank: int
+    offset: int
+    upto: int
+    reason: str | None = None
+
+    def over(self, known: KnownStream) -> KnownStream:
+        """Return what is known of a stream with attempts under this halt."""
+        if known.halts >= self.rank or known.done or known.stopped is not None:
+            return known
+        return msgspec.structs.replace(
+            known, stopped=self.offset, reason=self.reason, next_offset=max(known.next_offset, self.offset + 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +109,18 @@ def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message]
             raise StreamReplaced.unknown(ref.id)
         known = KnownStream(tail, tail, 0)
     if ref.first and not messages:
-        opened = known if known.attempt == ref.attempt else msgspec.structs.replace(known, successor=ref.attempt)
-        return Admitted(opened, ())
+        return Admitted(_opened(known, ref), ())
     if ref.attempt == known.attempt and known.successor is None:
-        return Admitted(_grown(known, messages, tail), messages)
+        return Admitted(_ended(_grown(known, messages, tail), ref), messages)
     if ref.attempt != known.successor and not ref.first:
         raise StreamReplaced.by(ref.id, known.offset)
+    if ref.last and not messages:
+        return Admitted(_ended(known, ref), ())  # it has nothing to say instead of what stands there
     announced = 1 if known.count else 0
     if announced:
         messages = [restart_message(ref.id, known.offset), *messages]
-    return Admitted(_grown(KnownStream(tail, tail, 0, ref.attempt), messages, tail, announced), messages, announced)
+    grown = _grown(KnownStream(tail, tail, 0, ref.attempt), messages, tail, announced)
+    return Admitted(_ended(grown, ref), messages, announced)
 
 
 def stop(known: KnownStream | None, message: Message, reason: str | None, tail: int) -> Admitted:
@@ -107,6 +132,21 @@ def stop(known: KnownStream | None, message: Message, reason: str | None, tail: 
         return Admitted(known, ())
     known = known or KnownStream(tail, tail, 0)
     return Admitted(msgspec.structs.replace(known, next_offset=tail + 1, stopped=tail, reason=reason), [message])
+
+
+def _opened(known: KnownStream, ref: StreamRef) -> KnownStream:
+    if known.attempt == ref.attempt:
+        return known
+    return _unfinished(msgspec.structs.replace(known, successor=ref.attempt))
+
+
+def _ended(known: KnownStream, ref: StreamRef) -> KnownStream:
+    return msgspec.structs.replace(known, done=True) if ref.last else _unfinished(known)
+
+
+def _unfinished(known: KnownStream) -> KnownStream:
+    """Return the stream as one that goes on; if it had ended, it gets a new number in the index."""
+    return msgspec.structs.replace(known, done=False, number=-1) if known.done else known
 
 
 def _grown(known: KnownStream, messages: Sequence[Message], tail: int, announced: int = 0) -> KnownStream:

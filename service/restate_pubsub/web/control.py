@@ -1,7 +1,7 @@
-"""What a page may do besides reading: answer a question, stop a token stream.
+"""What a page may do besides reading: answer a question, stop token streams.
 
 `POST {path}/{topic}?do=answer&id=…` with the answer as JSON body;
-`POST {path}/{topic}?do=stop` with `{"id", "reason"?}`.
+`POST {path}/{topic}?do=stop` with `{"id"?, "reason"?, "cancel"?}`, or without a body: all that are unfinished.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from restate_pubsub.errors import InvalidRequest, UnsupportedType
 from restate_pubsub.protocol import calls
+from restate_pubsub.protocol.json_text import compact
 from restate_pubsub.web.requests import JSON, kind_of
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ async def control(
     if (kind := kind_of(request)) != JSON:
         msg = f"Content-Type {kind[:80]!r} is not {JSON}"
         raise UnsupportedType(msg)
+    key = request.headers.get("idempotency-key")
     if what == "stop":
         asked = calls.decode_stop(await body())
-        return JSONResponse({"offset": await client.stop(topic, asked.id, reason=asked.reason), "stopped": [asked.id]})
+        done = await client.stop(topic, asked.id, reason=asked.reason, cancel=asked.cancel, idempotency_key=key)
+        answer = calls.Stopped(done.offset, list(done.stopped), list(done.cancelled))
+        return Response(msgspec.json.encode(answer), media_type=JSON)
     question = request.query_params.get("id")
     if not question:
         msg = "do=answer needs the question's id: &id=…"
         raise InvalidRequest(msg)
-    key = request.headers.get("idempotency-key")
-    offset = await client.answer_encoded(topic, question, await body(), idempotency_key=key)
+    offset = await client.answer_encoded(topic, question, compact(await body()), idempotency_key=key)
     return JSONResponse({"offset": offset})

@@ -162,7 +162,7 @@ class Publishing:
         return Response(status_code=204)
 
     async def _body(self, request: Request, upload: Upload) -> bytes:
-        """Read a body that is one JSON value."""
+        """Read a body that is to be one JSON value."""
         body = b""
         async with upload.in_time():
             async for chunk in request.stream():
@@ -172,12 +172,12 @@ class Publishing:
                     msg = f"The message has more than {self._limits.message_bytes} bytes, which is the most allowed"
                     raise TooLarge(msg)
         upload.meter.take(messages=1)
-        return compact(body, self._limits.message_bytes)
+        return body
 
     async def _one(
         self, request: Request, topic: str, upload: Upload, key: str | None, *, close: bool, join: str | None
     ) -> Response:
-        message = Message(await self._body(request, upload))
+        message = Message(compact(await self._body(request, upload)))
         # The topic itself remembers the key, for as long as the message is in its log.
         stream = None if key is None else StreamRef(key, start=0, digest="", last=True)
         done = await self._client.append_encoded(topic, [message], close=close, stream=stream, join=join)

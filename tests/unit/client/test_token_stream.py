@@ -15,6 +15,7 @@ from restate_pubsub.errors import (
     InvalidMessage,
     InvalidRequest,
     StreamFailed,
+    StreamStopped,
     TooLarge,
     TopicClosed,
     Unavailable,
@@ -218,7 +219,44 @@ async def test_an_attempt_is_opened_before_its_block_and_named_in_every_batch(lo
         for at in range(2):
             await stream.write(at)
             await until(lambda at=at: stream.acknowledged == at + 1, "the token to arrive")  # type: ignore[misc]
-    assert [StreamRef("s", stream._attempt)] * 2 == log.refs[1:]
+    first, second, end = log.refs[1:]
+    assert first == second == StreamRef("s", stream._attempt)
+    assert end == StreamRef("s", stream._attempt, last=True)
+
+
+async def test_the_end_comes_with_the_last_batch(log: Log) -> None:
+    """It costs a call of its own only where nothing waits to be sent; nor does a failed block say that it ended."""
+    async with TokenStream(log, "t", Limits(), stream_id="s") as stream:
+        await stream.write(0)
+        await stream.write(1)
+    assert [b"1"] == log.batches[-1]
+    opened, first, last = log.refs
+    assert (opened, first) == (StreamRef("s", stream._attempt, first=True), StreamRef("s", stream._attempt))
+    assert last == StreamRef("s", stream._attempt, last=True)
+    with pytest.raises(ZeroDivisionError):
+        async with TokenStream(log, "t", Limits(), stream_id="s") as failed:
+            await failed.write(1)
+            raise ZeroDivisionError
+    assert [StreamRef("s", failed._attempt, first=True), StreamRef("s", failed._attempt)] == log.refs[3:]
+
+
+@pytest.mark.parametrize("refusal", [Unavailable("gone"), CallAborted("killed"), TopicClosed("closed")])
+async def test_all_is_there_even_if_the_end_cannot_be_said(log: Log, refusal: Exception) -> None:
+    """The step is done; its stream counts as unfinished."""
+    async with TokenStream(log, "t", Limits(), stream_id="s") as stream:
+        await stream.write(0)
+        await until(lambda: stream.acknowledged, "the token to arrive")
+        log.refuse = refusal
+    assert [b"0"] == log.messages
+
+
+async def test_who_is_stopped_at_the_end_is_told(log: Log) -> None:
+    """Though all of it is there: whoever pressed stop wants no more of this."""
+    with pytest.raises(StreamStopped):
+        async with TokenStream(log, "t", Limits(), stream_id="s") as stream:
+            await stream.write(0)
+            await until(lambda: stream.acknowledged, "the token to arrive")
+            log.refuse = StreamStopped("enough")
 
 
 async def test_a_write_that_nobody_would_send_is_refused(log: Log) -> None:
