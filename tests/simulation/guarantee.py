@@ -74,8 +74,10 @@ def _joined_is_the_same(world: World, copy: MemoryTopic, start: int, messages: S
             covered = batch.spans.get(index, 1)
             single = messages[place - start : place - start + covered]
             assert len(single) == covered, f"message {place} covers {covered}, and the log has {len(single)}"
+            if any(one.event == "restart" for one in single[:-1]):
+                single = _left(world, at, place, single)
             assert {one.event for one in single} == {message.event}
-            if covered > 1:
+            if len(single) > 1:
                 texts = [msgspec.json.decode(one.data)["text"] for one in single]
                 assert msgspec.json.decode(message.data) == {"text": "".join(texts)}
                 assert len({world.writer(one) for one in single}) == 1, f"message {place} is of several writers"
@@ -83,6 +85,19 @@ def _joined_is_the_same(world: World, copy: MemoryTopic, start: int, messages: S
                 assert message == single[0]
         assert batch.next_offset > at
         at = batch.next_offset
+
+
+def _left(world: World, at: int, place: int, single: Sequence[Message]) -> Sequence[Message]:
+    """Return what is left of messages from `place` on, without abandoned attempts, for a reader that began at `at`."""
+    left = list(enumerate(single, place))
+    for offset, message in list(left):
+        if message.event == "restart":
+            restart = msgspec.json.decode(message.data)
+            assert restart["offset"] >= at, f"a reader that began at {at} has seen some of what {offset} replaces"
+            gone = [one for one in left if restart["offset"] <= one[0] < offset]
+            assert len({world.writer(one) for _, one in gone}) == 1, f"{offset} replaces one attempt, and no more"
+            left = [one for one in left if one[0] > offset or one[0] < restart["offset"]]
+    return [one for _, one in left]
 
 
 def text_of(message: Message) -> object:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from restate_pubsub.errors import InvalidRequest
 from restate_pubsub.protocol.messages import Message
@@ -150,13 +150,24 @@ class Joined:
     count: int = 0
 
 
-def joined(entries: Iterable[Entry], max_bytes: int, *, each: int = JOINED_MAX_BYTES) -> Joined:
+class LeftOut(Protocol):
+    """Messages that a reader need not see: the next one covers so many offsets more."""
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets they cover."""
+
+
+def joined(entries: Iterable[Entry | LeftOut], max_bytes: int, *, each: int = JOINED_MAX_BYTES) -> Joined:
     """Join what continues one another, up to about `max_bytes` in all; one message at least.
 
     A joined message has at most `each` bytes.
     """
     joiner = _Joiner(max_bytes, each)
     for entry in entries:
+        if not isinstance(entry, Message | Run):
+            joiner.leave_out(entry.offsets)
+            continue
         for one in _cut(entry, min(each, max_bytes)):
             if not joiner.take(one):
                 return joiner.finished()
@@ -170,6 +181,7 @@ class _Joiner:
         self._found = Joined()
         self._together: list[Entry] = []  # what continues one another, and may go on
         self._size = self._all = 0  # the bytes of that, and of everything
+        self._before = self._left_out = 0  # offsets left out before that, and after it
         self._max, self._each = max_bytes, each
 
     def take(self, entry: Entry) -> bool:
@@ -179,8 +191,8 @@ class _Joiner:
         if self._together and self._all + size > self._max:
             return False
         if not goes_on:
-            self.finished()
-            self._together, self._size = [], 0
+            self._finish()
+            self._before, self._left_out = self._left_out, 0
         self._together.append(entry)
         self._size += size
         self._all += size
@@ -194,14 +206,23 @@ class _Joiner:
             isinstance(first, Run) and self._size + sum(entry.lengths) <= self._each and first.frame() == entry.frame()
         )
 
-    def finished(self) -> Joined:
-        """Finish what may go on, and return all."""
+    def leave_out(self, count: int) -> None:
+        """Leave out so many offsets: what follows begins a message of its own."""
+        self._finish()
+        self._left_out += count
+
+    def _finish(self) -> None:
         if self._together:
-            found, covered = self._found, sum(map(span, self._together))
+            found, covered = self._found, self._before + sum(map(span, self._together))
             if covered > 1:
                 found.spans[len(found.messages)] = covered
             found.messages.append(_one(self._together))
             found.count += covered
+        self._together, self._size = [], 0
+
+    def finished(self) -> Joined:
+        """Finish what may go on, and return all."""
+        self._finish()
         return self._found
 
 

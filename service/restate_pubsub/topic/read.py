@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 
+from restate_pubsub.protocol.abandoned import without_abandoned
 from restate_pubsub.protocol.joined import Entry, joined, parts, pieces, span, written_bytes
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state
@@ -74,7 +75,7 @@ async def read(
         if total > max_bytes or (join and len(entries) == max_entries):
             break
     if join:
-        found = joined(entries, max_bytes)
+        found = joined(without_abandoned(offset, entries), max_bytes)
         messages, spans, stop = found.messages, found.spans, offset + found.count
     else:
         messages, spans = _within([message for entry in entries for message in pieces(entry)], max_bytes), {}

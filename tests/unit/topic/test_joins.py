@@ -73,7 +73,46 @@ def test_attempts_and_other_writers_are_never_joined() -> None:
     topic.write("c", attempt="two")  # says restart first
     topic.write("d", attempt="two")
     topic.write("e")
-    assert ["ab", "-", "cd", "e"] == topic.texts()
+    assert ["b", "-", "cd", "e"] == topic.texts(1)
+
+
+def test_who_comes_late_is_not_shown_an_attempt_that_was_replaced() -> None:
+    """What follows covers its offsets; who has seen some of it is told of the restart."""
+    topic = Topic()
+    topic.write("?", join=None)
+    for attempt in ("one", "two", "three"):
+        for text in "ab":
+            topic.write(text + attempt, attempt=attempt)
+    batch = topic.pull()
+    assert ["?", "athreebthree"] == topic.texts()
+    assert ({1: 8}, 9) == (batch.spans, batch.next_offset)
+    assert ["bone", "-", "athreebthree"] == topic.texts(2)
+    assert ["-", "athreebthree"] == topic.texts(3)
+    assert ["athreebthree"] == topic.texts(4)
+    assert len(topic.pull(join=False).messages) == 9
+
+
+def test_an_attempt_among_whose_messages_are_others_is_shown_with_its_restart() -> None:
+    """Which of the messages are the attempt's, the log does not say then."""
+    topic = Topic()
+    topic.write("a", attempt="one")
+    topic.write("other", join=None)
+    topic.write("b", attempt="one")
+    topic.write("c", attempt="two")
+    assert ["a", "other", "b", "-", "c"] == topic.texts()
+
+
+def test_an_attempt_is_shown_as_long_as_nothing_follows_its_restart() -> None:
+    """Nothing could stand for its offsets."""
+    topic = Topic()
+    topic.write("a", "b", attempt="one")
+    topic.write("c", attempt="two")
+    asked = json.dumps({"offset": 0, "limit": 3, "timeout": 0, "join": True}).encode()
+    batch = decode_pull_response(topic.call("pull", asked), 0)
+    assert ([b'{"text":"ab"}', b'{"id":"s","offset":0}'], 3) == (
+        [one.data for one in batch.messages],
+        batch.next_offset,
+    )
 
 
 def test_events_of_another_name_are_not_joined_and_keep_theirs() -> None:

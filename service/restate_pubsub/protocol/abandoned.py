@@ -1,0 +1,73 @@
+"""What a reader who comes late need not see: the messages of an attempt that a `restart` has replaced. Pure.
+
+A `restart` says that what its stream wrote from an offset on is dropped. A message does not say whose it is, but a run
+does: all of it is of one writer's attempt. So where nothing but a run lies between that offset and the `restart`, both
+can be left out, for a reader that begins at or before the offset: it has seen nothing of the attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from restate_pubsub.protocol.joined import Entry, Run, span
+from restate_pubsub.protocol.names import RESTART_EVENT
+
+
+class Gap(NamedTuple):
+    """Entries that are left out; the message that follows covers their offsets as well as its own."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets they cover."""
+        return sum(map(span, self.entries))
+
+
+class _Restart(msgspec.Struct):
+    offset: int
+
+
+def without_abandoned(start: int, entries: Iterable[Entry]) -> list[Entry | Gap]:
+    """Leave out abandoned attempts of the entries from offset `start` on, if something follows that covers them."""
+    kept: list[tuple[int, Entry | Gap]] = []
+    at = start
+    for entry in entries:
+        first = _beginning(kept, entry)
+        if first is None:
+            kept.append((at, entry))
+        else:
+            gone = [one for _, one in kept[first:] if not isinstance(one, Gap)]
+            del kept[first:]
+            earlier: tuple[Entry, ...] = ()
+            if kept and isinstance(gap := kept[-1][1], Gap):
+                earlier = gap.entries
+                kept.pop()
+            whole = Gap((*earlier, *gone, entry))
+            kept.append((at + 1 - whole.offsets, whole))
+        at += span(entry)
+    if kept and isinstance(gap := kept[-1][1], Gap):
+        return [one for _, one in kept[:-1]] + list(gap.entries)
+    return [one for _, one in kept]
+
+
+def _beginning(kept: list[tuple[int, Entry | Gap]], entry: Entry) -> int | None:
+    """Return where among the kept ones the attempt begins that the entry replaces; None where that is not certain."""
+    if isinstance(entry, Run) or entry.event != RESTART_EVENT:
+        return None
+    try:
+        offset = msgspec.json.decode(entry.data, type=_Restart).offset
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    for index in range(len(kept) - 1, -1, -1):
+        place, one = kept[index]
+        if not isinstance(one, Run) or place < offset:
+            return None
+        if place == offset:
+            return index
+        if not one.continues:
+            return None
+    return None
