@@ -10,7 +10,7 @@ NEXTJS := tests/proxies/nextjs/node_modules/.package-lock.json
 JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-agents test-image test-faults test-proxies soak debian-packages generate \
+.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
   test-side-by-side-1 test-side-by-side-2 client release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
@@ -57,7 +57,7 @@ test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit,
 	@$(MAKE) --no-print-directory -j2 test-side-by-side-1 test-side-by-side-2
 
 # Two halves at once, of about the same length: most tests of the second wait for other programs most of the time.
-FIRST_HALF := $(addprefix tests/,unit simulation chart release browser javascript clients proxies frameworks)
+FIRST_HALF := $(addprefix tests/,unit simulation chart kubernetes release browser javascript clients proxies frameworks)
 SECOND_HALF := $(addprefix tests/,integration faults)
 test-side-by-side-1:
 	$(BIN)/pytest -o cache_dir=.pytest_cache/1 $(FIRST_HALF)
@@ -82,6 +82,11 @@ test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it doe
 test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(NEXTJS) ## Streams behind every program of docs/proxies.md that can be had: some minutes
 	@tests/debian-packages require apache2 haproxy lighttpd nginx squid varnish
 	PROXIES=all $(BIN)/pytest tests/proxies
+
+# `make test` runs the same where the programs are built, and skips it otherwise. KUBEBUILDER_ASSETS: where they are.
+test-kubernetes: $(VENV)/.done ## The chart's life on a real control plane, which it builds from Go modules: a quarter of an hour the first time
+	PYTHONPATH=tests $(BIN)/python -m kubernetes.programs
+	$(BIN)/pytest tests/kubernetes
 
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py
