@@ -111,7 +111,7 @@ REFUSED: list[tuple[str, str, Any, int, list[str]]] = [
         ["'s'", "open the stream anew"],
     ),
     ("stream-half", "append", b'{"messages":[],"stream":{"id":"\\ud83d","start":0}}', 400, ["half a surrogate"]),
-    ("stream-digest", "append", {"messages": [], "stream": {"id": "s", "attempt": "a", "last": True}}, 400, ["digest"]),
+    ("stream-digest", "append", {"messages": [], "stream": {"id": "s", "attempt": "a", "digest": "d"}}, 400, ["digest"]),
     ("truncate-negative", "truncate", -1, 400, ["'-1'", "integer of 0 or more"]),
     ("truncate-fraction", "truncate", 1.5, 400, ["'1.5'", "integer of 0 or more"]),
     ("truncate-text", "truncate", "2", 400, ["integer of 0 or more"]),
