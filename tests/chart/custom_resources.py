@@ -94,23 +94,14 @@ HTTP_ROUTE = _object(
     },
 )
 
-SERVICE_MONITOR = _object(
-    ("selector", "endpoints"),
-    selector=LABEL_SELECTOR,
-    endpoints={
-        "type": "array",
-        "items": _object(port=STRING, path=STRING, interval=DURATION, scrapeTimeout=DURATION),
-    },
-)
+SCRAPED = {
+    "type": "array",
+    "items": _object(port=STRING, path=STRING, interval=DURATION, scrapeTimeout=DURATION),
+}
 
-POD_MONITOR = _object(
-    ("selector", "podMetricsEndpoints"),
-    selector=LABEL_SELECTOR,
-    podMetricsEndpoints={
-        "type": "array",
-        "items": _object(port=STRING, path=STRING, interval=DURATION, scrapeTimeout=DURATION),
-    },
-)
+SERVICE_MONITOR = _object(("selector", "endpoints"), selector=LABEL_SELECTOR, endpoints=SCRAPED)
+
+POD_MONITOR = _object(("selector", "podMetricsEndpoints"), selector=LABEL_SELECTOR, podMetricsEndpoints=SCRAPED)
 
 SCALED_OBJECT = _object(
     ("scaleTargetRef", "triggers"),

@@ -507,10 +507,13 @@ def test_one_value_brings_a_certificate() -> None:
 
 
 def test_a_hook_of_one_s_own_stays_beside_the_pause() -> None:
-    """Unless it is about the same moment."""
+    """Of the same moment, it takes the pause's place."""
     values = {"lifecycle": {"postStart": {"exec": {"command": ["true"]}}}}
     (container,) = of(render(values), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["lifecycle"] == {**values["lifecycle"], "preStop": {"sleep": {"seconds": 5}}}
+    own = {"preStop": {"exec": {"command": ["sleep", "9"]}}}
+    (container,) = of(render({"lifecycle": own}), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["lifecycle"] == own, "Kubernetes takes one handler for each moment"
 
 
 def test_keda_takes_the_autoscaler_s_place() -> None:

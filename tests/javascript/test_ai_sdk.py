@@ -128,7 +128,7 @@ async def test_nothing_to_resume(
         await shows(page, "ready", ["user", "Hi"], ["assistant", "Hello"])
 
 
-@pytest.mark.parametrize("reload", [False, True], ids=["live", "reloaded"])
+@pytest.mark.parametrize("meanwhile", ["live", "reloaded", "cut"])
 async def test_a_retried_step(
     page: Page,
     origin: Origin,
@@ -136,49 +136,29 @@ async def test_a_retried_step(
     client: PubsubClient,
     topic: str,
     prompts: list[str],
-    *,
-    reload: bool,
+    meanwhile: str,
 ) -> None:
-    """What the abandoned attempt wrote is gone; the steps before it stay."""
+    """What the abandoned attempt wrote is gone; the steps before it stay. A chat that was cut comes back behind it."""
     await show(page, origin, topic)
     await asks(page, prompts, "Hi")
     await publish(restate, topic, *BEGIN[:2])
-    user = [] if reload else [["user", "Hi"]]
+    user = [] if meanwhile == "reloaded" else [["user", "Hi"]]
     with contextlib.suppress(RuntimeError):
         async with client.stream(topic, id="step") as stream:
             await stream.write(BEGIN[2])
             await stream.write(delta("Hel"))
             await shows(page, "streaming", ["user", "Hi"], ["assistant", "Hel"])
-            if reload:
+            if meanwhile == "reloaded":
                 await show(page, origin, topic, resume="")
                 await shows(page, "streaming", ["assistant", "Hel"])
             raise RuntimeError
+    if meanwhile == "cut":
+        origin.cut()
     async with client.stream(topic, id="step") as stream:
         await stream.write(BEGIN[2])
         await stream.write(delta("Bonjour"))
     await publish(restate, topic, *END)
     await shows(page, "ready", *user, ["assistant", "Bonjour"])
-
-
-async def test_a_step_that_is_tried_again_while_the_connection_is_cut(
-    page: Page, origin: Origin, restate: RestateServer, client: PubsubClient, topic: str, prompts: list[str]
-) -> None:
-    """The chat comes back behind the restart, and drops what it has shown before."""
-    await show(page, origin, topic)
-    await asks(page, prompts, "Hi")
-    await publish(restate, topic, *BEGIN[:2])
-    with contextlib.suppress(RuntimeError):
-        async with client.stream(topic, id="step") as stream:
-            await stream.write(BEGIN[2])
-            await stream.write(delta("Hel"))
-            await shows(page, "streaming", ["user", "Hi"], ["assistant", "Hel"])
-            raise RuntimeError
-    origin.cut()
-    async with client.stream(topic, id="step") as stream:
-        await stream.write(BEGIN[2])
-        await stream.write(delta("Bonjour"))
-    await publish(restate, topic, *END)
-    await shows(page, "ready", ["user", "Hi"], ["assistant", "Bonjour"])
 
 
 @pytest.mark.parametrize("reload", [False, True], ids=["live", "reloaded"])

@@ -236,3 +236,10 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
 {{ toYaml .Values.securityContext | indent 2 }}
 {{- end -}}
+
+{{/* What is scaled. The RestateDeployment's definition has a scale too; its operator fills in the status. */}}
+{{- define "restate-pubsub.scaled" -}}
+apiVersion: {{ ternary "restate.dev/v1beta1" "apps/v1" .Values.restate.operator.enabled }}
+kind: {{ ternary "RestateDeployment" "Deployment" .Values.restate.operator.enabled }}
+name: {{ include "restate-pubsub.fullname" . }}
+{{- end -}}

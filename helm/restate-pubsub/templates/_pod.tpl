@@ -80,9 +80,12 @@ spec:
         timeoutSeconds: 2
         failureThreshold: 2
 {{- /* Endpoints are taken away meanwhile: who comes later would be refused by a process that drains. */}}
-{{- $pause := dict "preStop" (dict "sleep" (dict "seconds" (int64 .Values.preStopSeconds))) }}
+{{- $hooks := deepCopy .Values.lifecycle }}
+{{- if not $hooks.preStop }}
+{{- $_ := set $hooks "preStop" (dict "sleep" (dict "seconds" (int64 .Values.preStopSeconds))) }}
+{{- end }}
       lifecycle:
-{{ toYaml (merge (deepCopy .Values.lifecycle) $pause) | indent 8 }}
+{{ toYaml $hooks | indent 8 }}
 {{- with .Values.extraVolumeMounts }}
       volumeMounts:
 {{ toYaml . | indent 8 }}
