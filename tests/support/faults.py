@@ -90,7 +90,9 @@ class Proxy:
 class Balancer:
     """haproxy before several replicas: `restate_url` for Restate (HTTP/2, request by request), `url` for browsers.
 
-    Restate's side looks only whether a replica listens; browsers are sent to those that say they are ready.
+    Restate's side looks only whether a replica listens; browsers are sent to those that say they are ready. Looked at
+    four times a second, so that one that says goodbye is left at once; one that is only slow to answer (this machine
+    is busy) has five seconds, since the last one that is up would else be taken for dead: a 503 for everybody.
     """
 
     def __init__(self, folder: Path, ports: Sequence[int], *, ready: str = "/health/ready") -> None:
@@ -111,6 +113,7 @@ global
 defaults
   mode http
   timeout connect 2s
+  timeout check 5s
   timeout client 1h
   timeout server 1h
   option redispatch
