@@ -29,11 +29,11 @@ from support.harness import (
     stream,
     topic_name,
 )
+from support.http2 import Http2Client
+from support.invocations import PRIVATE_PEM, PUBLIC_KEY, frame, given, signed, start
 from support.tokens import SECRET, ec_key, jwk, token
 from support.waiting import until
 
-PRIVATE_KEY = "MC4CAQAwBQYDK2VwBCIEIPe++4ZTPQDF81otpoU/mOGHC2vOAVp9WbiCblvn3nXO"
-PUBLIC_KEY = "publickeyv1_AfQwmwfgEZhrWpvv8N52SHpRtZqGGaFr4AZN6qtYWSiY"
 APP = "https://app.example.org"
 
 
@@ -605,7 +605,7 @@ async def test_of_two_addresses_the_first_serves_only_the_streams(tmp_path: Path
 async def test_only_the_restate_that_signs_may_invoke(tmp_path: Path) -> None:
     """With a real server that signs; requests without a signature, or with a made-up one, are refused."""
     pem = tmp_path / "identity.pem"
-    pem.write_text(f"-----BEGIN PRIVATE KEY-----\n{PRIVATE_KEY}\n-----END PRIVATE KEY-----\n")
+    pem.write_text(PRIVATE_PEM)
     restate = restate_server(
         tmp_path / "restate", RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE=str(pem)
     )
@@ -632,6 +632,50 @@ async def test_only_the_restate_that_signs_may_invoke(tmp_path: Path) -> None:
     finally:
         await service.stop()
         await restate.stop()
+
+
+INVOCATION = start(b"tampered") + given(b"1")
+
+
+@pytest.fixture(scope="module")
+async def signing_only(restate: RestateServer) -> AsyncIterator[Service]:
+    """Return a service that nobody may invoke who does not sign."""
+    service = Service(restate, PUBSUB_RESTATE_IDENTITY_KEYS=PUBLIC_KEY)
+    await service.start(register=False)
+    yield service
+    assert "Traceback" not in service.log
+    await service.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (INVOCATION, 200),
+        (b"", 400),
+        (b"garbage", 400),
+        (b"\xff" * 100, 400),
+        (INVOCATION[:-1], 400),
+        (INVOCATION[:20] + b"tampered" + INVOCATION[28:], 400),
+        (INVOCATION[:-3] + b"\xff" + INVOCATION[-2:], 400),
+        (start(b"tampered") + frame(0x0400, b"1", 0x7FFFFFFF), 400),
+    ],
+)
+async def test_what_was_tampered_with_after_it_was_signed_is_one_refusal(
+    signing_only: Service, body: bytes, status: int
+) -> None:
+    """The signature is of the path alone. Over both versions of HTTP, and without a line in the log."""
+    path = "/invoke/pubsub/publish"
+    headers = {"content-type": "application/vnd.restate.invocation.v7", **signed(path)}
+    asked = {name.replace("-", "_"): value for name, value in headers.items()}
+    found, answer, _ = await ask("POST", f"{signing_only.url}/restate{path}", body, **asked)
+    assert status == found, answer
+    async with Http2Client.connect(signing_only.port) as client:
+        more = [(name.encode(), value.encode()) for name, value in headers.items()]
+        call = client.open(f"/restate{path}".encode(), b"POST", more, end=False)
+        client.h2.send_data(call, body, end_stream=True)
+        client.flush()
+        assert status == (await client.answer(call))[0]
+    assert "Traceback" not in signing_only.log
 
 
 async def test_a_restate_that_does_not_sign_is_refused(tmp_path: Path) -> None:

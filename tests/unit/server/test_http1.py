@@ -20,7 +20,9 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No test here is a reason to log anything."""
     caplog.set_level(logging.INFO)
     yield
-    assert [] == [record.getMessage() for record in caplog.records if record.exc_info or record.levelno > logging.INFO]
+    assert [] == [
+        record.getMessage() for record in caplog.get_records("call") if record.exc_info or record.levelno > logging.INFO
+    ]
 
 
 @contextlib.asynccontextmanager

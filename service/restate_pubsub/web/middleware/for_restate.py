@@ -2,7 +2,8 @@
 
 The SDK begins its answer before it has read the request, takes what it cannot read for a fault of its own, and logs
 tracebacks; anybody could fill the log. So the head of its answer is held back until a handler has something to say,
-and until then the error of its state machine (`restate.vm`, since 1.3) is the client's fault, and no line in the log.
+and until then the error of its state machine (`restate.vm`, since 1.3) is the client's fault. It is no line in the log,
+then or later, when the journal that was sent is none of this handler's: the answer says it, and Restate logs it.
 """
 
 from __future__ import annotations
@@ -166,6 +167,5 @@ class _Invocation(_Call):
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a line of the SDK tells of a fault: not when it could not read a request, which is answered here."""
-    cause = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(cause, VMException) and record.msg == "Exception in ASGI app")
+    """Whether a line of the SDK tells of a fault here: not when what it was sent is wrong, which the answer says."""
+    return not (record.exc_info and isinstance(record.exc_info[1], VMException))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import restate
-from restate import ObjectContext, VirtualObject
+from restate import ObjectContext, TerminalError, VirtualObject
 
 from restate_pubsub.web.errors import Refused
 from restate_pubsub.web.middleware.for_restate import ForRestate, is_call
+from support.invocations import PUBLIC_KEY, frame, given, start
 
-KEY = "publickeyv1_AfQwmwfgEZhrWpvv8N52SHpRtZqGGaFr4AZN6qtYWSiY"
 CALL = {"content-type": "application/vnd.restate.invocation.v5"}
 DISCOVER = {"accept": "application/vnd.restate.endpointmanifest.v4+json"}
 echo = VirtualObject("echo")
@@ -26,16 +25,13 @@ async def say(_ctx: ObjectContext, text: str) -> str:
     return text
 
 
-def varint(field: int, value: bytes) -> bytes:
-    return bytes([field << 3 | 2, len(value)]) + value
+@echo.handler()
+async def refuse(_ctx: ObjectContext, text: str) -> str:
+    raise TerminalError(text)
 
 
-def frame(kind: int, payload: bytes) -> bytes:
-    return struct.pack(">HHI", kind, 0, len(payload)) + payload
-
-
-START = frame(0x0000, varint(1, b"x" * 16) + varint(2, b"inv_1") + bytes([3 << 3, 1]) + varint(6, b"key"))
-INPUT = frame(0x0400, varint(14, varint(1, b'"hello"')))
+START = start(b"key")
+INPUT = given(b'"hello"')
 
 
 class Body:
@@ -59,7 +55,7 @@ class Body:
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing here is a reason to log anything."""
     yield
-    assert [] == [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+    assert [] == [record.getMessage() for record in caplog.get_records("call") if record.levelno > logging.INFO]
 
 
 async def ask(
@@ -132,6 +128,8 @@ async def test_an_invocation_is_handed_on_as_it_came() -> None:
         START + b"\xff" * 50,
         START + frame(0x0400, b"\xff\xff\xff"),
         START + INPUT[:-4],
+        frame(0x0000, b"", 0xFFFFFFFF) + INPUT,
+        START + frame(0x0400, b"x" * 100, 0x7FFFFFFF),
         START[:20] + b"tampered" + START[28:] + INPUT[:10],
         frame(0x0000, b"") + INPUT,
         frame(0x0000, b"\xff" * 20) + INPUT,
@@ -141,6 +139,15 @@ async def test_a_body_that_is_no_invocation_is_one_refusal(body: bytes) -> None:
     """A 400 that says so, nothing else; also where what was signed was only the path."""
     status, text = await ask("/restate/invoke/echo/say", CALL, body)
     assert (400, True) == (status, "invocation" in str(text)), text
+
+
+@pytest.mark.parametrize("handler", ["say", "refuse"])
+@pytest.mark.parametrize("kind", [0x0405, 0x7FFF])
+async def test_a_journal_of_another_handler_is_an_answer_to_restate(handler: str, kind: int) -> None:
+    """In its protocol, as Restate tries again; whoever made it up gets no line in the log."""
+    body = start(b"key", entries=2) + INPUT + frame(kind, b"")
+    status, answer = await ask(f"/restate/invoke/echo/{handler}", CALL, body)
+    assert (200, True) == (status, b"recorded the following" in answer), answer
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
@@ -153,14 +160,9 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 async def test_whoever_does_not_sign_is_refused_before_its_body_is_read() -> None:
     """Whatever it is."""
     for body in (START + INPUT, b"garbage"):
-        status, text = await ask("/restate/invoke/echo/say", CALL, body, ends=False, keys=[KEY])
+        status, text = await ask("/restate/invoke/echo/say", CALL, body, ends=False, keys=[PUBLIC_KEY])
         assert (401, True) == (status, "PUBSUB_RESTATE_IDENTITY_KEYS" in text)
-    assert (
-        401
-        == (await ask("/restate/discover", {"accept": "application/vnd.restate.endpointmanifest.v4+json"}, keys=[KEY]))[
-            0
-        ]
-    )
+    assert 401 == (await ask("/restate/discover", DISCOVER, keys=[PUBLIC_KEY]))[0]
 
 
 @pytest.mark.parametrize(
