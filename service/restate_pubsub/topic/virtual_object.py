@@ -52,6 +52,9 @@ MANIFEST = "restate-pubsub-manifest"
 DISCOVERY_VERSION = 4
 """The newest of Restate's discovery formats that the SDK writes: it leaves nothing out."""
 
+WITHOUT_METADATA = "application/vnd.restate.invocation.v5"
+"""The oldest protocol that the SDK speaks: in it an error of a handler has no metadata."""
+
 
 def create_pubsub_object(
     name: str = "pubsub",
@@ -180,7 +183,7 @@ def _handler(
     """
 
     async def handler(ctx: ObjectContext | ObjectSharedContext, raw: bytes) -> bytes:
-        with _Terminal():
+        with _Terminal(ctx):
             return await (fn(port(ctx), raw) if takes_input else fn(port(ctx))) or b""
 
     handler.__doc__ = fn.__doc__
@@ -188,11 +191,18 @@ def _handler(
 
 
 class _Terminal:
-    """Turn this project's errors into Restate's terminal ones: no retry, the same status, text and code."""
+    """Turn this project's errors into Restate's terminal ones: no retry, the same status, text and code.
+
+    A Restate that speaks a protocol without metadata gets no code: the SDK would fail, and the call come back for ever.
+    """
+
+    def __init__(self, ctx: ObjectContext | ObjectSharedContext) -> None:
+        self._kind = ctx.request().attempt_headers.get("content-type", "")
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, PubsubError):
-            raise TerminalError(error.message, error.status, error.metadata) from None
+            metadata = None if self._kind == WITHOUT_METADATA else error.metadata
+            raise TerminalError(error.message, error.status, metadata) from None
