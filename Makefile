@@ -144,8 +144,8 @@ bench-quick: $(VENV)/.done $(NODE_MODULES) ## The same in a few minutes, less to
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --quick
 
 lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
-	$(BIN)/uv pip compile -q pyproject.toml --extra server $(LOCK_OPTIONS) -o requirements.lock
-	$(BIN)/uv pip compile -q pyproject.toml --extra server --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel $(LOCK_OPTIONS) -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
 	npm install --package-lock-only --silent
 	npm install --package-lock-only --silent --prefix tests/clients

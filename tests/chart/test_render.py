@@ -14,6 +14,7 @@ import pytest
 from chart.charts import CI, Manifest, ci_values, deep_merge, environment, of, pods, render, single, texts
 from chart.custom_resources import SCHEMAS
 from restate_pubsub.settings import fields as settings
+from restate_pubsub.telemetry.tracing.asked import asked_for
 
 OLDEST, NEWEST = "1.30", "1.37"
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "somewhere"}}}
@@ -106,6 +107,7 @@ SINGLE: dict[str, dict[str, Any]] = {
         "dnsConfig": {"nameservers": ["192.0.2.1"]},
         "hostAliases": [{"ip": "192.0.2.2", "hostnames": ["restate.local"]}],
     },
+    "traced": single("tracing", {"endpoint": "http://collector.observability:4318", "samplerArgument": 1}),
     "no resources": {"resources": {"requests": None, "limits": None}},
 }
 ALL = {f"ci/{name}": ci_values(name) for name in CI} | SINGLE
@@ -184,6 +186,9 @@ def test_the_environment_of_every_pod_is_settings_that_exist(values: dict[str, A
     for _, pod in pods(manifests):
         found = environment(manifests, pod)
         allowed = {each["name"] for each in values.get("extraEnv", ())}
+        if values.get("tracing"):
+            assert asked_for(found)
+            allowed |= {name for name in found if name.startswith("OTEL_")}
         assert found.keys() - settings.variables().keys() <= allowed
         settings.load(found, strict=True)
 

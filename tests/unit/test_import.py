@@ -46,7 +46,7 @@ def test_it_loads_no_package_of_the_server() -> None:
         part: {re.split(r"[^\w-]", line)[0] for line in lines}
         for part, lines in (
             ("library", project["dependencies"]),
-            ("server", project["optional-dependencies"]["server"]),
+            ("server", [line for part in ("server", "otel") for line in project["optional-dependencies"][part]]),
         )
     }
     server = {PACKAGES.get(name, name.replace("-", "_")) for name in of["server"] - of["library"]}

@@ -142,6 +142,14 @@ PUBSUB_METRICS_BIND: {{ printf "%s:9090" .Values.bindHost | quote }}
 {{- range $variable, $value := .Values.settings }}
 {{ $variable }}: {{ include "restate-pubsub.text" $value | quote }}
 {{- end }}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_SERVICE_NAME: {{ default (include "restate-pubsub.fullname" $) .serviceName | quote }}
+OTEL_TRACES_SAMPLER: {{ .sampler | quote }}
+OTEL_TRACES_SAMPLER_ARG: {{ include "restate-pubsub.text" .samplerArgument | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/*

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,6 +44,7 @@ async def _dev(settings: Settings, base_dir: Path, node_port: int, *, public: bo
     from restate_pubsub.commands.local_restate import RestateServer  # noqa: PLC0415
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
     from restate_pubsub.server.serving import listen, ports_of, serve  # noqa: PLC0415
+    from restate_pubsub.telemetry.tracing.asked import tracing_from  # noqa: PLC0415
 
     sockets = listen(settings.listens, send_timeout=settings.send_timeout)
     ingress, admin = urlsplit(settings.ingress_url).port or 80, urlsplit(settings.admin_url).port or 80
@@ -50,7 +52,8 @@ async def _dev(settings: Settings, base_dir: Path, node_port: int, *, public: bo
     click.echo(f"starting restate-server, its data in {base_dir}/ …", err=True)
     try:
         await restate_server.start()
-        serving = asyncio.create_task(serve(create_service(settings, ports=ports_of(sockets)), settings, sockets))
+        service = create_service(settings, ports=ports_of(sockets), tracing=tracing_from(os.environ))
+        serving = asyncio.create_task(serve(service, settings, sockets))
         registering = asyncio.create_task(register_at(settings, restate_endpoint(settings), force=True, wait=30))
         await asyncio.wait({serving, registering}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():

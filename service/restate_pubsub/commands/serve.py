@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from restate_pubsub.commands.command import Command, load_settings, run
@@ -25,6 +27,8 @@ def serve() -> None:
 async def _serve(settings: Settings) -> None:
     from restate_pubsub.server import serving  # noqa: PLC0415
     from restate_pubsub.server.app import create_service  # noqa: PLC0415
+    from restate_pubsub.telemetry.tracing.asked import tracing_from  # noqa: PLC0415
 
     sockets = serving.listen(settings.listens, send_timeout=settings.send_timeout)
-    await serving.serve(create_service(settings, ports=serving.ports_of(sockets)), settings, sockets)
+    service = create_service(settings, ports=serving.ports_of(sockets), tracing=tracing_from(os.environ))
+    await serving.serve(service, settings, sockets)

@@ -54,8 +54,9 @@ def _socket(info: tuple[Any, ...]) -> socket.socket:
     return sock
 
 
-def _session(headers: dict[str, str]) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket), headers=headers)
+def _session(headers: dict[str, str], traced: list[aiohttp.TraceConfig] | None) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket)
+    return aiohttp.ClientSession(connector=connector, headers=headers, trace_configs=traced)
 
 
 class Ingress:
@@ -64,8 +65,10 @@ class Ingress:
     It may be made anywhere, and used in any number of event loops, one after the other or side by side.
     """
 
-    def __init__(self, url: str, name: str, token: str | None = None) -> None:
-        """`url` is the ingress, `name` the object, `token` a bearer token (Restate Cloud).
+    def __init__(
+        self, url: str, name: str, token: str | None = None, *, traced: aiohttp.TraceConfig | None = None
+    ) -> None:
+        """`url` is the ingress, `name` the object, `token` a bearer token (Restate Cloud); `traced` watches requests.
 
         Raises:
             WrongAddress: `url` is no URL of an ingress.
@@ -77,7 +80,7 @@ class Ingress:
         self.clock = ClockOffset()
         self._proxy = proxy_for(self.url)
         headers = {CLIENT_HEADER: "1"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._sessions = Sessions(partial(_session, headers))
+        self._sessions = Sessions(partial(_session, headers, None if traced is None else [traced]))
 
     async def __aenter__(self) -> Self:
         """Return itself."""

@@ -96,6 +96,7 @@ class Notification(msgspec.Struct, omit_defaults=True, rename="camel"):
     events: dict[str, str] = {}
     closed: bool = False
     head: int | None = None
+    trace: str = ""
 
 
 class PullResponse(msgspec.Struct, rename="camel"):
@@ -108,6 +109,7 @@ class PullResponse(msgspec.Struct, rename="camel"):
     closed: bool = False
     head: int | None = None
     spans: dict[int, int] = {}
+    trace: str = ""
 
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -376,6 +378,7 @@ def _extras(batch: Batch, *, with_offset: bool) -> bytes:
             b',"closed":true' if batch.closed else b"",
             b',"head":%d' % batch.head if batch.head is not None else b"",
             b',"spans":' + msgspec.json.encode(batch.spans) if batch.spans else b"",
+            b',"trace":' + msgspec.json.encode(batch.trace) if batch.trace else b"",
         )
     )
 
@@ -391,7 +394,7 @@ def decode_pull_response(raw: bytes, requested: int) -> Batch:
     answer, texts, _ = decode_messages(raw, PullResponse, "pull response", "messages")
     offset = requested if answer.offset is None else answer.offset
     found = named(offset, texts, answer.events, answer.spans)
-    return Batch(offset, found, answer.next_offset, answer.closed, answer.head, answer.spans)
+    return Batch(offset, found, answer.next_offset, answer.closed, answer.head, answer.spans, answer.trace)
 
 
 def encode_notification(batch: Batch) -> bytes:
@@ -404,4 +407,5 @@ def decode_notification(raw: bytes, requested: int) -> Batch:
     """Read what a waiting pull from `requested` was woken with."""
     news, texts, _ = decode_messages(raw, Notification, "notification", "newMessages")
     offset = requested if news.offset is None else news.offset
-    return Batch(offset, named(offset, texts, news.events), news.new_offset, news.closed, news.head)
+    found = named(offset, texts, news.events)
+    return Batch(offset, found, news.new_offset, news.closed, news.head, trace=news.trace)

@@ -28,7 +28,8 @@ class Batch:
     """Consecutive messages from `offset` on; a reader that has them goes on at `next_offset`.
 
     `closed`: nothing will follow `next_offset`. `head`: the topic's head, where the sender knows it. `spans` says how
-    many offsets a message covers, by its index, where messages were joined and it is more than one.
+    many offsets a message covers, by its index, where messages were joined and it is more than one. `trace` is the
+    `traceparent` of the write that these are the news of, where that is traced.
     """
 
     offset: int
@@ -37,6 +38,7 @@ class Batch:
     closed: bool = False
     head: int | None = None
     spans: Mapping[int, int] = field(default_factory=dict)
+    trace: str = ""
 
     def placed(self) -> Iterator[tuple[int, Message]]:
         """Yield each message with the offset at which it begins."""

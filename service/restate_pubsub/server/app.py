@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import restate
 import structlog
@@ -35,6 +35,7 @@ from restate_pubsub.protocol.sse import message_frame
 from restate_pubsub.restate_admin import RestateAdmin
 from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
+from restate_pubsub.telemetry.tracing.untraced import Untraced
 from restate_pubsub.topic.policy import Retention
 from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_of, preloading
 from restate_pubsub.web.blocked_topics import BlockedTopics, WatchedIngress
@@ -62,8 +63,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from restate_pubsub.settings.fields import Settings
-
-
+    from restate_pubsub.telemetry.tracing.spans import OpenTelemetry
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -119,19 +119,21 @@ def quota_of(settings: Settings) -> Quota:
     )
 
 
-def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
+def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Untraced | None = None) -> Service:
     """Build everything that one process runs; nothing starts before the application's lifespan.
 
-    `ports` are those that PUBSUB_BIND has led to, where it leaves their choice to the system.
+    `ports` are those that PUBSUB_BIND has led to, where it leaves their choice to the system. `tracing` ends with the
+    lifespan.
     """
+    tracing = tracing or Untraced()
     replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
     metrics = Metrics(CollectorRegistry())
     metrics.takes(settings.max_streams)
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
-    ingress = Ingress(settings.ingress_url, settings.object_name, token)
+    ingress = Ingress(settings.ingress_url, settings.object_name, token, traced=tracing.client())
     limits = limits_of(settings)
     hub = Hub(
-        RestateSource(ingress, replica),
+        tracing.source(RestateSource(ingress, replica)),
         replica,
         message_frame,
         FeedOptions(
@@ -142,7 +144,13 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         ),
         metrics,
     )
-    pubsub = create_object(settings, local=hub, on_write=metrics.wrote, clock_offset=ingress.clock.offset)
+    pubsub = create_object(
+        settings,
+        local=tracing.readers(hub),
+        on_write=tracing.writes(metrics.wrote),
+        clock_offset=ingress.clock.offset,
+        tracing=tracing.handlers(),
+    )
     admin = RestateAdmin(settings.admin_url, token)
     metrics.may_be_wrong(CODES)
     health = Health(
@@ -152,7 +160,12 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     )
     blocked = BlockedTopics(admin, ingress, metrics, hub.busiest)
     writing = WatchedIngress(
-        settings.ingress_url, settings.object_name, token, blocked=blocked, longest=settings.publish_timeout
+        settings.ingress_url,
+        settings.object_name,
+        token,
+        blocked=blocked,
+        longest=settings.publish_timeout,
+        traced=tracing.client(),
     )
     origins = Origins(settings.cors_origins)
     refusals = RefusalLog()
@@ -187,7 +200,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if open_ := left_open(settings):
             log.warning("open to anybody who can connect", open=open_)
-        tasks = [asyncio.create_task(health.watch()), asyncio.create_task(blocked.watch())]
+        tasks = [asyncio.create_task(tracing.unseen(health.watch())), asyncio.create_task(blocked.watch())]
         if isinstance(keys, KeySet):
             tasks.append(asyncio.create_task(keys.watch()))
         try:
@@ -199,6 +212,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
             await hub.close()
             for connections in (ingress, writing, admin):
                 await connections.close()
+            await asyncio.to_thread(tracing.end)
 
     app = Starlette(
         routes=[
@@ -214,7 +228,8 @@ def create_service(settings: Settings, *, ports: Sequence[int] = ()) -> Service:
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    first = InvocationsFirst(app, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
+    pages = _traced(app, tracing, settings.sse_path)
+    first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
     return Service(first, hub, health, metrics, ending)
 
 
@@ -255,6 +270,15 @@ def _middleware(
         Middleware(BodyTimeout, seconds=settings.body_timeout, restate_path=settings.restate_path),
         Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused),
     ]
+
+
+def _traced(app: ASGIApp, tracing: Untraced, sse_path: str) -> ASGIApp:
+    """Return the application with a span around each request for a topic, where spans are made."""
+    if not tracing.on:
+        return app
+    from restate_pubsub.web.middleware.traced import Traced  # noqa: PLC0415 - for those who trace alone
+
+    return Traced(app, cast("OpenTelemetry", tracing), sse_path=sse_path)
 
 
 def _token_refused(refusals: RefusalLog) -> Callable[[PubsubError], None]:

@@ -15,9 +15,18 @@ import structlog
 from restate_pubsub.protocol.urls import redacted
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
     from restate_pubsub.settings.fields import Settings
+
+
+def _trace_ids(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add `trace_id` and `span_id` where there is a span; a process without traces has not loaded what makes them."""
+    tracing = sys.modules.get("opentelemetry.trace")
+    current = None if tracing is None else tracing.get_current_span().get_span_context()
+    if current is not None and current.is_valid:
+        event["trace_id"], event["span_id"] = f"{current.trace_id:032x}", f"{current.span_id:016x}"
+    return event
 
 
 class _Redacting(structlog.stdlib.ProcessorFormatter):
@@ -37,6 +46,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _trace_ids,
     ]
     renderer: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=stream.isatty())]

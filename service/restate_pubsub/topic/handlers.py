@@ -206,7 +206,7 @@ class Handlers:
         if batch is None:
             batch = await self._wait(ctx, offset, request)
         named = request.subscriber is not None
-        return calls.encode_pull_response(batch if named else replace(batch, head=None), with_offset=named)
+        return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
 
     async def _read(self, ctx: SharedContext, bounds: Bounds, offset: int, request: calls.PullRequest) -> Batch | None:
         """Return what there is from `offset` on, None where that is nothing."""
@@ -252,7 +252,7 @@ class Handlers:
             return _cut(told, request.limit)
         # Told to look: there is more than was handed over, or something before it.
         found = await self._read(ctx, await self._bounds(ctx), offset, request)
-        return Batch(offset, (), offset, head=told.head) if found is None else found
+        return replace(found or Batch(offset, (), offset, head=told.head), trace=told.trace)
 
     async def info(self, ctx: SharedContext) -> bytes:
         """Describe the topic: its bounds, whether it is closed, its size, who waits, what is kept."""

@@ -18,6 +18,7 @@ from restate_pubsub.topic.log import Bounds
 from restate_pubsub.topic.policy import JournaledPolicy, Policy
 from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.streams import KnownStream
+from restate_pubsub.topic.tracing import Tracing
 from restate_pubsub.topic.waiters import Told
 
 SWEEP_SECONDS = 10.0
@@ -57,6 +58,7 @@ class TopicOptions:
     pull_timeout: float = DEFAULT_PULL_TIMEOUT
     local: LocalReaders | None = None
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None
+    tracing: Tracing | None = None
 
 
 class IdleCheck(msgspec.Struct):
@@ -195,35 +197,41 @@ async def announce(ctx: ExclusiveContext, options: TopicOptions, waiting: Sequen
     """Tell everybody who waits: this process's readers directly, all others through their awakeables.
 
     Which replica runs is journaled first. That its entry is confirmed proves that all before it is durable; and the
-    commands after it depend on the journaled name alone, so a retry elsewhere makes the same ones.
+    commands after it depend on what is journaled alone, so a retry elsewhere makes the same ones.
     """
     if waiting:
-        executor = None if options.local is None else await _deliver(ctx, options.local, news)
+        executor = None
+        if options.local is not None:
+            executor, trace = await _deliver(ctx, options.local, news, options.tracing)
+            news = replace(news, trace=trace)
         tell(ctx, waiters.announced(waiting, news, executor), waiting)
     if options.local is not None:
         options.local.expect_tail(ctx.key, news.next_offset)
 
 
-async def _deliver(ctx: ExclusiveContext, local: LocalReaders, news: Batch) -> str:
+async def _deliver(ctx: ExclusiveContext, local: LocalReaders, news: Batch, tracing: Tracing | None) -> tuple[str, str]:
     """Journal which replica runs this and has readers; hand it the news once that is confirmed.
 
-    Returns the replica's name, or nothing where its readers have gone: then its old pull is answered like any.
+    Returns the replica's name, or nothing where its readers have gone: then its old pull is answered like any. With it
+    comes, where it traces, the write's trace: what other replicas are told has to be the same in every attempt.
     """
     topic, delivered = ctx.key, False
 
     def replica() -> bytes:
-        return local.replica.encode() if local.follows(topic) else b""
+        name = local.replica if local.follows(topic) else ""
+        trace = "" if tracing is None else tracing.traceparent()
+        return (f"{name} {trace}" if trace else name).encode()
 
     def late() -> None:
         # Restate may be cut off just here and finish the write elsewhere: then only a pull brings it.
         local.delivery_uncertain(topic)
 
     try:
-        executor = (await ctx.run("replica", replica, late)).decode()
+        executor, _, trace = (await ctx.run("replica", replica, late)).decode().partition(" ")
         if executor == local.replica:
             local.deliver(topic, news)
         delivered = True
-        return executor
+        return executor, trace
     finally:
         if not delivered:
             local.delivery_uncertain(topic)

@@ -23,6 +23,7 @@ from restate_pubsub.topic.ping import AT_ONCE, Ping
 from restate_pubsub.topic.policy import Policy, Retention
 from restate_pubsub.topic.restate_context import RAW, RestateContext, RestateSharedContext
 from restate_pubsub.topic.steps import FIRST_READ, LocalReaders, TopicOptions
+from restate_pubsub.topic.tracing import Tracing
 
 WRITES = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
@@ -67,6 +68,7 @@ def create_pubsub_object(
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None,
     clock_offset: Callable[[], float] = lambda: 0.0,
     pages: bool = True,
+    tracing: Tracing | None = None,
 ) -> VirtualObject:
     """Return the pubsub Virtual Object, to bind in a Restate endpoint: one object per topic.
 
@@ -81,6 +83,7 @@ def create_pubsub_object(
         clock_offset: says how many seconds Restate's clock is ahead of this process's.
         pages: pack messages into pages. Without, topics stay in the form of `@restatedev/pubsub`, which can go on
             with them; they cost more to read.
+        tracing: follows each write.
 
     """
     limits = limits or Limits()
@@ -91,7 +94,7 @@ def create_pubsub_object(
         retention=retention or Retention(),
         pages=pages,
     )
-    topic = Handlers(TopicOptions(policy, limits, pull_timeout, local, on_write))
+    topic = Handlers(TopicOptions(policy, limits, pull_timeout, local, on_write, tracing))
     known = timedelta(seconds=idempotency_retention)
     pubsub = VirtualObject(
         name,
@@ -117,7 +120,8 @@ def create_pubsub_object(
         port = exclusive if kind == "exclusive" else shared
         options.setdefault("idempotency_retention", NOTHING)
         options.setdefault("invocation_retry_policy", WRITES if kind == "exclusive" else READS)
-        handler = _handler(fn, port, takes_input=takes is not None)
+        traced = tracing if kind == "exclusive" and gives is not None else None
+        handler = _handler(fn, port, takes_input=takes is not None, tracing=traced)
         pubsub.handler(fn.__name__, kind=kind, input_serde=RAW, output_serde=RAW, **options)(handler)
         io = pubsub.handlers[fn.__name__].handler_io
         io.input_type = _hint(schemas.ANY if takes is None else takes)
@@ -175,7 +179,7 @@ def _hint(schema: schemas.Schema) -> TypeHint[Any]:
 
 
 def _handler(
-    fn: Callable[..., Awaitable[Any]], port: Callable[[Any], Any], *, takes_input: bool
+    fn: Callable[..., Awaitable[Any]], port: Callable[[Any], Any], *, takes_input: bool, tracing: Tracing | None
 ) -> Callable[..., Awaitable[Any]]:
     """Wrap a method as the SDK wants it: two parameters, bytes in, bytes out, this project's errors terminal.
 
@@ -187,7 +191,17 @@ def _handler(
             return await (fn(port(ctx), raw) if takes_input else fn(port(ctx))) or b""
 
     handler.__doc__ = fn.__doc__
-    return handler
+    return handler if tracing is None else _traced(fn.__name__, handler, tracing)
+
+
+def _traced(name: str, handler: Callable[..., Awaitable[bytes]], tracing: Tracing) -> Callable[..., Awaitable[bytes]]:
+    async def traced(ctx: ObjectContext | ObjectSharedContext, raw: bytes) -> bytes:
+        request = ctx.request()
+        with tracing.handling(name, ctx.key(), request.attempt_headers, request.headers):
+            return await handler(ctx, raw)
+
+    traced.__doc__ = handler.__doc__
+    return traced
 
 
 class _Terminal:

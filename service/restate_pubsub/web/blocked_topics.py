@@ -22,6 +22,8 @@ from restate_pubsub.ingress import Ingress
 from restate_pubsub.ingress.connection import ANSWER_SECONDS
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from restate_pubsub.fanout.hub import TopicFigures
     from restate_pubsub.restate_admin import Holder, RestateAdmin
 
@@ -165,9 +167,18 @@ class BlockedTopics:
 class WatchedIngress(Ingress):
     """The ingress for what is published over HTTP: a call that waits is noticed, and one that waits too long ends."""
 
-    def __init__(self, url: str, name: str, token: str | None, *, blocked: BlockedTopics, longest: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        token: str | None,
+        *,
+        blocked: BlockedTopics,
+        longest: float,
+        traced: aiohttp.TraceConfig | None = None,
+    ) -> None:
         """`longest` is how many seconds one call may take."""
-        super().__init__(url, name, token)
+        super().__init__(url, name, token, traced=traced)
         self._blocked = blocked
         self._longest = longest
 

@@ -1,0 +1,105 @@
+"""The log and the readers with spans around what they do: they know nothing of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind
+
+from restate_pubsub.errors import PubsubError, PullTimeout
+from restate_pubsub.telemetry.tracing.attributes import about, failed
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from restate_pubsub.fanout.source import Position, Source
+    from restate_pubsub.protocol.messages import Batch
+    from restate_pubsub.topic.steps import LocalReaders
+
+
+class TracedReaders:
+    """The readers in this process: what a write hands over is a span of the write's trace."""
+
+    def __init__(self, readers: LocalReaders, tracer: Tracer) -> None:
+        """Wrap `readers`."""
+        self._readers = readers
+        self._tracer = tracer
+
+    @property
+    def replica(self) -> str:
+        """This process's name among all."""
+        return self._readers.replica
+
+    def follows(self, topic: str) -> bool:
+        """Whether anybody here reads the topic."""
+        return self._readers.follows(topic)
+
+    def deliver(self, topic: str, batch: Batch) -> None:
+        """Take durable news of a topic."""
+        if not trace.get_current_span().get_span_context().is_valid:
+            self._readers.deliver(topic, batch)
+            return
+        with self._tracer.start_as_current_span(
+            "deliver topic", kind=SpanKind.CONSUMER, attributes=about("deliver", topic, len(batch.messages))
+        ):
+            self._readers.deliver(topic, batch)
+
+    def expect_tail(self, topic: str, tail: int) -> None:
+        """A write ran here that may not have been handed over."""
+        self._readers.expect_tail(topic, tail)
+
+    def delivery_uncertain(self, topic: str) -> None:
+        """A write was cut off before it was delivered."""
+        self._readers.delivery_uncertain(topic)
+
+
+class TracedSource:
+    """The log: each pull is a trace of its own, since it begins long before there is anything to tell.
+
+    News that another replica has written are handed over in that write's trace, with a link to the pull.
+    """
+
+    def __init__(self, source: Source, tracer: Tracer) -> None:
+        """Wrap `source`."""
+        self._source = source
+        self._tracer = tracer
+
+    async def position(self, topic: str) -> Position:
+        """Return the topic's bounds now."""
+        return await self._source.position(topic)
+
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
+        """Return messages from `offset` on, or wait for news up to `wait` seconds."""
+        with self._tracer.start_as_current_span(
+            "pull topic",
+            context=Context(),
+            kind=SpanKind.CLIENT,
+            attributes=about("pull", topic),
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                batch = await self._source.pull(topic, offset, limit=limit, wait=wait, join=join)
+            except PubsubError as error:
+                if not isinstance(error, PullTimeout):
+                    failed(span, error.message)
+                raise
+            span.set_attribute("messaging.batch.message_count", len(batch.messages))
+        if batch.trace:
+            cause = propagate.extract({"traceparent": batch.trace}, context=Context())
+            self._tracer.start_span(
+                "deliver topic",
+                context=cause,
+                kind=SpanKind.CONSUMER,
+                attributes=about("deliver", topic, len(batch.messages)),
+                links=[Link(span.get_span_context())],
+            ).end()
+        return batch
+
+    async def release(self, topic: str) -> None:
+        """Tell the log that nobody here waits for news of the topic any more."""
+        await self._source.release(topic)
