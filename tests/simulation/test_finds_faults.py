@@ -19,7 +19,7 @@ from restate_pubsub.topic import clearing, handlers, remembered, steps, streams,
 from restate_pubsub.topic.log import Sweep
 from restate_pubsub.topic.policy import Policy
 from restate_pubsub.topic.state import Topic
-from simulation import test_stops
+from simulation import test_pulls, test_stops
 from simulation.histories import History
 from simulation.world import World
 
@@ -49,6 +49,12 @@ def histories() -> None:
     """Let random histories happen."""
     for seed in range(HISTORIES):
         History(seed).run()
+
+
+def pulled(log: str, asked: str) -> None:
+    """Let another replica end a pull."""
+    with pytest.MonkeyPatch.context() as patch:
+        test_pulls.test_a_replica_with_other_bounds_ends_it(patch, log, asked, Policy(), small_first=False)
 
 
 def nothing_is_mended(patch: Patch) -> None:
@@ -89,6 +95,15 @@ def settings_decide(patch: Patch) -> None:
         return options.policy
 
     patch.setattr(append_module, "_agreed", agreed)
+
+
+def settings_bound_pulls(patch: Patch) -> None:
+    """A pull reads as much as the settings of the process that runs it allow."""
+
+    async def here(_ctx: Any, options: steps.TopicOptions) -> steps.PullSettings:
+        return steps.PullSettings.here(options)
+
+    patch.setattr(handlers, "pull_settings", here)
 
 
 def counts_come_after(patch: Patch) -> None:
@@ -191,6 +206,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (keys_go_before_the_metadata, lambda: stops("truncated", "everything is kept", "truncate")),
     (keys_go_before_the_metadata, lambda: stops("short", "ten are kept", "page")),
     (settings_decide, histories),
+    (settings_bound_pulls, lambda: pulled("many pages", "from the head")),
+    (settings_bound_pulls, lambda: pulled("short", "what is next")),
     (counts_come_after, repeated),
     (the_first_batch_decides, histories),
     (only_the_newest_are_known, histories),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -29,10 +30,10 @@ FAR = 10_000
 class Replica:
     """A process that runs handlers, and its feed of the topic if somebody reads there."""
 
-    def __init__(self, world: World, name: str, policy: Policy) -> None:
+    def __init__(self, world: World, name: str, options: TopicOptions) -> None:
         self.world = world
         self.replica = name
-        self.handlers = Handlers(TopicOptions(policy=policy, local=self))
+        self.handlers = Handlers(replace(options, local=self))
         self.feed: Feed | None = None
 
     def follows(self, _topic: str) -> bool:
@@ -191,9 +192,10 @@ class World:
         self.commands: dict[int, list[Command]] = {}
         self._changed: str | None = None
 
-    def replica(self, policy: Policy | None = None) -> Replica:
-        """Add a replica."""
-        replica = Replica(self, f"replica-{next(self._names)}", policy or Policy())
+    def replica(self, policy: Policy | None = None, **options: Any) -> Replica:
+        """Add a replica; `options` are those of its topics."""
+        known = TopicOptions(policy=policy or Policy(), **options)
+        replica = Replica(self, f"replica-{next(self._names)}", known)
         self.replicas.append(replica)
         return replica
 

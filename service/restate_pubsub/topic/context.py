@@ -35,6 +35,12 @@ class SharedContext(Protocol):
     def send(self, handler: str, argument: bytes, delay: float | None = None) -> None:
         """Send a call to this topic, to be run after `delay` seconds."""
 
+    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
+        """Journal what `value` returns before all that follows, and do not wait until Restate confirms that.
+
+        A retry is given the journaled value, wherever a command that follows is in the journal.
+        """
+
 
 class ExclusiveContext(SharedContext, Protocol):
     """What a handler may do that runs alone on its topic."""
@@ -52,12 +58,6 @@ class ExclusiveContext(SharedContext, Protocol):
         """Journal what `value` returns, and wait until Restate confirms that: all before it is durable then.
 
         A retry is given the journaled value. `late` is called when the confirmation takes long.
-        """
-
-    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
-        """Journal what `value` returns before all that follows, and do not wait until Restate confirms that.
-
-        A retry is given the journaled value, wherever a command that follows is in the journal.
         """
 
     def resolve(self, awakeable: str, value: bytes) -> None:

@@ -28,6 +28,7 @@ from restate_pubsub.topic.read import read
 from restate_pubsub.topic.steps import (
     QUIET_CHECKS,
     IdleCheck,
+    PullSettings,
     SweepCall,
     TopicOptions,
     announce,
@@ -36,6 +37,7 @@ from restate_pubsub.topic.steps import (
     is_marked,
     load,
     moved,
+    pull_settings,
     save,
     swept_later,
     tell,
@@ -214,12 +216,13 @@ class Handlers:
             raise OffsetGone(offset, bounds.head)
         if offset >= bounds.tail:
             return Batch(offset, (), offset, closed=True, head=bounds.head) if bounds.closed else None
-        limits = self.options.limits
-        most = limits.pull_messages * (JOINED_READ if request.join else 1)
+        if bounds.has_inlined(offset):  # then nothing more is asked for: the settings decide no command
+            settings = PullSettings.here(self.options)
+        else:
+            settings = await pull_settings(ctx, self.options)
+        most = settings.messages * (JOINED_READ if request.join else 1)
         count = min(request.limit or most, most)
-        batch = await read(
-            ctx, bounds, offset, count, limits.pull_bytes, join=request.join, max_entries=limits.pull_messages
-        )
+        batch = await read(ctx, bounds, offset, count, settings.size, join=request.join, max_entries=settings.messages)
         if not batch.messages:  # truncated while we read
             bounds = await self._bounds(ctx)
             if offset < bounds.head:
@@ -229,7 +232,9 @@ class Handlers:
         return replace(batch, head=bounds.head)
 
     async def _wait(self, ctx: SharedContext, offset: int, request: calls.PullRequest) -> Batch:
-        timeout = self.options.pull_timeout if request.timeout is None else request.timeout
+        timeout = request.timeout
+        if timeout is None:
+            timeout = (await pull_settings(ctx, self.options)).timeout
         late = PullTimeout(f"Nothing was published to topic {ctx.key!r} from offset {offset} on in {timeout:g} s")
         if timeout == 0:
             raise late

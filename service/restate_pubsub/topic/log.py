@@ -90,6 +90,10 @@ class Bounds:
         """Return the counted bytes of a message in the tail's page."""
         return len(self.open_data[offset]) if offset in self.open_data else self.open_sizes.get(offset, 0)
 
+    def has_inlined(self, offset: int) -> bool:
+        """Whether all messages from `offset` on are inlined: they are read without asking for more."""
+        return all(at in self.open_data for at in range(offset, self.tail))
+
 
 @dataclass(frozen=True, slots=True)
 class UnsealedPage:

@@ -86,6 +86,19 @@ class MemoryContext:
         """The topic."""
         return self._topic.name
 
+    def ended(self) -> None:
+        """Check that the run has made all commands of the journal.
+
+        Raises:
+            Mismatch: an earlier run had made more.
+
+        """
+        if self._at < len(self._call.journal):
+            msg = (
+                f"{self._call.handler}: entry {self._at} was {self._call.journal[self._at].command}, now it is the end"
+            )
+            raise Mismatch(msg)
+
     def _replayed(self, command: Command) -> Entry | None:
         """Return the journal's next entry, which must be this command; None when the journal is at its end."""
         if self._at >= len(self._call.journal):
@@ -274,15 +287,16 @@ class MemoryTopic:
         context = MemoryContext(self, call)
         handler: Handler = getattr(handlers, call.handler)
         coroutine = handler(context) if call.argument is None else handler(context, call.argument)
-        return Run(call, coroutine)
+        return Run(call, context, coroutine)
 
 
 class Run:
     """One attempt to run a call. `step` takes it to its next command that is awaited."""
 
-    def __init__(self, call: Call, coroutine: Coroutine[Any, Any, bytes | None]) -> None:
+    def __init__(self, call: Call, context: MemoryContext, coroutine: Coroutine[Any, Any, bytes | None]) -> None:
         """Nothing runs before the first step."""
         self.call = call
+        self._context = context
         self._coroutine = coroutine
 
     def step(self) -> bool:
@@ -290,9 +304,9 @@ class Run:
         try:
             self._coroutine.send(None)
         except StopIteration as done:
-            self.call.outcome, self.call.done = done.value or b"", True
+            self._done(done.value or b"")
         except PubsubError as error:
-            self.call.outcome, self.call.done = error, True
+            self._done(error)
         return not self.call.done
 
     def to_end(self) -> None:
@@ -300,6 +314,10 @@ class Run:
         while self.step():
             if self.call.waits_for is not None:
                 return
+
+    def _done(self, outcome: bytes | PubsubError) -> None:
+        self._context.ended()
+        self.call.outcome, self.call.done = outcome, True
 
     def stop(self) -> None:
         """End the attempt: its process is gone."""

@@ -56,6 +56,25 @@ class RestateSharedContext:
         wait = None if delay is None else self._delay(delay)
         self._ctx.generic_send(self._name, handler, argument, key=self.key, send_delay=wait)
 
+    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
+        """Journal what `value` returns, and go on: what follows comes behind it, and no round trip is paid.
+
+        Restate takes the entries of a call in the order in which they are sent, a run's value among them. The SDK sends
+        it when somebody waits for it; so it is sent here, where the SDK lets us.
+        """
+        noted: list[bytes] = []
+
+        async def journaled() -> bytes:
+            noted.append(value())
+            return noted[0]
+
+        future: Any = self._ctx.run_typed(name, journaled, RunOptions(serde=RAW))
+        send = getattr(self._ctx, "run_coros_to_execute", {}).pop(getattr(future, "handle", None), None)
+        if send is None:  # it is in the journal already
+            return bytes(await future)
+        await send()
+        return noted[0]
+
     def _delay(self, seconds: float) -> timedelta:
         # No time before now can be asked for, and none at all means at once. So where this clock is far ahead, a short
         # wait is too long, by the difference at most; it is never too short.
@@ -91,25 +110,6 @@ class RestateContext(RestateSharedContext):
         finally:
             if watch is not None:
                 watch.cancel()
-
-    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
-        """Journal what `value` returns, and go on: what follows comes behind it, and no round trip is paid.
-
-        Restate takes the entries of a call in the order in which they are sent, a run's value among them. The SDK sends
-        it when somebody waits for it; so it is sent here, where the SDK lets us.
-        """
-        noted: list[bytes] = []
-
-        async def journaled() -> bytes:
-            noted.append(value())
-            return noted[0]
-
-        future: Any = self._ctx.run_typed(name, journaled, RunOptions(serde=RAW))
-        send = getattr(self._ctx, "run_coros_to_execute", {}).pop(getattr(future, "handle", None), None)
-        if send is None:  # it is in the journal already
-            return bytes(await future)
-        await send()
-        return noted[0]
 
     def resolve(self, awakeable: str, value: bytes) -> None:
         """Complete an awakeable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -13,7 +13,7 @@ from restate_pubsub.protocol.limits import DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import remembered, state, waiters
-from restate_pubsub.topic.context import ExclusiveContext
+from restate_pubsub.topic.context import ExclusiveContext, SharedContext
 from restate_pubsub.topic.log import Bounds
 from restate_pubsub.topic.policy import JournaledPolicy, Policy
 from restate_pubsub.topic.state import Topic
@@ -130,6 +130,25 @@ async def current_policy(ctx: ExclusiveContext, options: TopicOptions) -> Policy
     settings = await ctx.note("settings", lambda: msgspec.json.encode(_journaled(options.policy)))
     stored = msgspec.json.decode(settings, type=JournaledPolicy)
     return stored.policy(answers=stored.answers)
+
+
+class PullSettings(msgspec.Struct, array_like=True):
+    """How much a pull gives, and how many seconds it waits, where its caller does not say."""
+
+    messages: int
+    size: int
+    timeout: float
+
+    @classmethod
+    def here(cls, options: TopicOptions) -> Self:
+        """Return the settings of this process. What decides which commands a pull makes is journaled first."""
+        return cls(options.limits.pull_messages, options.limits.pull_bytes, options.pull_timeout)
+
+
+async def pull_settings(ctx: SharedContext, options: TopicOptions) -> PullSettings:
+    """Return the settings of the process that runs a pull, journaled: a retry elsewhere reads and waits by the same."""
+    settings = await ctx.note("settings", lambda: msgspec.json.encode(PullSettings.here(options)))
+    return msgspec.json.decode(settings, type=PullSettings)
 
 
 def _journaled(policy: Policy) -> JournaledPolicy:
