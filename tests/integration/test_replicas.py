@@ -142,3 +142,46 @@ async def test_topics_that_end_when_restate_is_back_end_for_every_reader(pair: P
 async def _failed(pair: Pair, feeds: int) -> bool:
     unavailable = 'restate_pubsub_pulls_total{outcome="unavailable"}'
     return min([await each.metric(unavailable) for each in (pair.one, pair.two)]) >= feeds
+
+
+LONG = 8000
+"""Messages that are read in parts."""
+
+
+def connected(service: Service) -> bool:
+    """Whether somebody has a connection to it."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{service.port:04X}") and row[3] == "01" for row in rows)
+
+
+async def pull_on(restate: RestateServer, topic: str, done: asyncio.Event) -> int:
+    """Pull a topic again and again; return how many messages came, each where it must be."""
+    offset = count = 0
+    while not done.is_set():
+        status, answer = await call(restate, topic, "pull", {"offset": offset})
+        assert 200 == status, answer
+        assert answer["messages"] == list(range(offset, answer["nextOffset"]))
+        count += len(answer["messages"])
+        offset = answer["nextOffset"] % LONG
+    return count
+
+
+async def test_replicas_that_differ_in_their_settings_go_on_with_each_other_s_pulls(tmp_path: Path) -> None:
+    """As during an update: one is killed again and again in the middle of pulls, and no journal is another's."""
+    async with running_restate(tmp_path) as restate, contextlib.AsyncExitStack() as stack:
+        one = Service(restate, PUBSUB_RETAIN_MESSAGES="100000")
+        two = Service(restate, PUBSUB_PULL_MAX_MESSAGES="500", PUBSUB_PULL_MAX_BYTES="20000", PUBSUB_PULL_TIMEOUT="12s")
+        await behind_a_balancer(stack, [one, two])
+        topic = topic_name()
+        for n in range(LONG // 1000):
+            messages = [{"data": at} for at in range(n * 1000, (n + 1) * 1000)]
+            assert 200 == (await call(restate, topic, "append", {"messages": messages}))[0]
+        done = asyncio.Event()
+        pulls = [asyncio.create_task(pull_on(restate, topic, done)) for _ in range(12)]
+        for _ in range(4):
+            await until(lambda: connected(two), "calls at the replica that is killed")
+            await two.kill()
+            await two.start(register=False)
+        done.set()
+        assert sum(await asyncio.gather(*pulls)) > LONG
+        assert "RT0016" not in restate.log_file.read_text()
