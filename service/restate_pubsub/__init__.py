@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from restate_pubsub.client.asking import NotAnswered, ask
+    from restate_pubsub.client.controlling import answer, stop, withdraw
     from restate_pubsub.client.publisher import create_pubsub_publisher
     from restate_pubsub.client.pubsub_client import (
         Appended,
@@ -76,15 +77,21 @@ __all__ = [
     "TopicClosed",
     "Unavailable",
     "WrongAddress",
+    "answer",
     "ask",
     "create_pubsub_client",
     "create_pubsub_object",
     "create_pubsub_publisher",
+    "stop",
+    "withdraw",
 ]
 
 _MODULES = {
     "NotAnswered": "client.asking",
+    "answer": "client.controlling",
     "ask": "client.asking",
+    "stop": "client.controlling",
+    "withdraw": "client.controlling",
     "create_pubsub_publisher": "client.publisher",
     "Appended": "client.pubsub_client",
     "PubsubClient": "client.pubsub_client",

@@ -15,6 +15,7 @@ from restate_pubsub.access.mint import mint_token
 from restate_pubsub.commands.local_restate import RestateServer
 from support.asking import Asking
 from support.harness import Service, call, get, stream, topic_name
+from support.waiting import until
 
 SECRET = "a secret of thirty-two bytes or more, for tests"
 
@@ -226,3 +227,52 @@ async def test_rights(restate: RestateServer, asking: Asking) -> None:
         assert 200 == (await post(stop, {"id": "step"}, **controls))[0]
     finally:
         await service.stop()
+
+
+async def test_handlers_answer_withdraw_and_stop(restate: RestateServer, service: Service, asking: Asking) -> None:
+    """Each with one line, as `ask` asks; what is refused is a terminal error. The metrics count each of them."""
+    topic = topic_name()
+    control = f"{restate.ingress_url}/asker/control"
+    names = ("ask", "answer", "withdraw", "stop")
+    before = [await service.metric(f'restate_pubsub_writes_total{{handler="{name}"}}') for name in names]
+    async with stream(service.topic_url(topic)) as reader, create_pubsub_client(restate.ingress_url) as client:
+        answered = await asking.ask(topic, "may I?")
+        question = (await reader.next()).data["id"]
+        assert (200, 1) == await post(control, {"do": "answer", "topic": topic, "id": question, "data": "yes"})
+        assert "yes" == await answered
+        assert 409 == (await post(control, {"do": "answer", "topic": topic, "id": question, "data": "no"}))[0]
+        assert (200, False) == await post(control, {"do": "withdraw", "topic": topic, "id": question})
+        await asking.ask(topic, "and now?")
+        await reader.next()
+        second = (await reader.next()).data["id"]
+        assert (200, True) == await post(control, {"do": "withdraw", "topic": topic, "id": second})
+        with pytest.raises(StreamStopped):
+            async with client.stream(topic, id="step") as writer:
+                await writer.write("said")
+                await until(lambda: writer.acknowledged, "the token")
+                status, (offset, stopped, cancelled) = await post(control, {"do": "stop", "topic": topic})
+                assert (200, ["step"], []) == (status, stopped, cancelled)
+                assert offset == writer.next_offset
+    after = [await service.metric(f'restate_pubsub_writes_total{{handler="{name}"}}') for name in names]
+    assert [2, 1, 1, 1] == [now - then for now, then in zip(after, before, strict=True)]
+
+
+async def test_a_step_whose_model_is_silent_is_stopped(
+    restate: RestateServer, service: Service, asking: Asking
+) -> None:
+    """Within a second, and for good: Restate does not begin the step again."""
+    assert asking
+    topic = topic_name()
+    async with stream(service.topic_url(topic)) as reader, create_pubsub_client(restate.ingress_url) as client:
+        waiting = asyncio.create_task(
+            post(f"{restate.ingress_url}/asker/wait", {"topic": topic, "ingress": restate.ingress_url})
+        )
+        assert "let me think" == (await reader.next()).data
+        began = asyncio.get_running_loop().time()
+        await client.stop(topic, reason="enough")
+        status, said = await asyncio.wait_for(waiting, 10)
+        print(f"STOPPED {asyncio.get_running_loop().time() - began:.2f} s after the call")
+        assert 200 == status
+        assert "was stopped" in said
+        assert "(enough)" in said
+        assert "stop" == (await reader.next()).event

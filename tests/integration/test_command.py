@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from restate_pubsub import StreamStopped, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
 from support.faults import behind_a_proxy
 from support.harness import (
@@ -32,7 +33,7 @@ from support.harness import (
 )
 from support.waiting import until
 
-COMMANDS = ["serve", "register", "dev", "publish", "tail", "doctor", "settings"]
+COMMANDS = ["serve", "register", "dev", "publish", "tail", "stop", "doctor", "settings"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -199,6 +200,22 @@ async def test_help_documents_the_exit_codes(service: Service) -> None:
     """Where people look."""
     _, out = await service.command("--help")
     assert "Exit codes: 0 done; 1 refused" in out
+
+
+async def test_stop_ends_what_is_being_said(restate: RestateServer, service: Service, topic: str) -> None:
+    """All that is unfinished, or one stream; twice is once, and what cannot be cancelled is refused."""
+    async with create_pubsub_client(restate.ingress_url) as client:
+        assert (0, '{"offset": 0, "stopped": []}\n') == await service.command("stop", topic)
+        with pytest.raises(StreamStopped, match="enough"):
+            async with client.stream(topic, id="answer") as writer:
+                await writer.write("said")
+                await until(lambda: writer.acknowledged, "the token")
+                told = '{"offset": 1, "stopped": ["answer"]}\n'
+                assert (0, told) == await service.command("stop", topic, "--reason", "enough")
+                assert (0, told) == await service.command("stop", topic, "--id", "answer")
+                code, out = await service.command("stop", topic, "--id", "answer", "--cancel")
+                assert 1 == code
+                assert "is not named after an invocation" in out
 
 
 async def test_tail_says_what_is_gone_and_goes_on(restate: RestateServer, service: Service, topic: str) -> None:

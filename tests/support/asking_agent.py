@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import restate
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from restate_pubsub import ask, create_pubsub_client, create_pubsub_publisher
+from restate_pubsub import answer, ask, create_pubsub_client, create_pubsub_publisher, stop, withdraw
+from restate_pubsub.errors import StreamStopped
 
 asker = restate.Service("asker")
 
@@ -34,6 +36,49 @@ async def _think(ctx: restate.Context, job: dict[str, Any]) -> None:
 
         await ctx.run_typed("think", thinks)
         create_pubsub_publisher()(ctx, topic, "the next step")
+
+
+@asker.handler("control")
+async def _control(ctx: restate.Context, job: dict[str, Any]) -> Any:
+    topic = job["topic"]
+    if job["do"] == "stop":
+        return await stop(ctx, topic, job.get("id"), reason=job.get("reason"))
+    if job["do"] == "answer":
+        return await answer(ctx, topic, job["id"], job["data"])
+    return await withdraw(ctx, topic, job["id"])
+
+
+@asker.handler("wait")
+async def _wait(ctx: restate.Context, job: dict[str, Any]) -> str:
+    """Let a model think that never says a word, until somebody stops it."""
+    async with create_pubsub_client(job["ingress"]) as client:
+        stream = client.stream(job["topic"], step=ctx)
+
+        async def thinks() -> str:
+            async with stream:
+                await stream.write("let me think")
+                model = asyncio.create_task(asyncio.Event().wait())
+                either: set[asyncio.Future[Any]] = {model, stream.stopped}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                model.cancel()
+            return "all was said"
+
+        try:
+            return await ctx.run_typed("think", refused_for_good(thinks))
+        except restate.TerminalError as error:
+            return error.message
+
+
+def refused_for_good(step: Callable[[], Coroutine[Any, Any, str]]) -> Callable[[], Coroutine[Any, Any, str]]:
+    """Let a final refusal end a durable step."""
+
+    async def run() -> str:
+        try:
+            return await step()
+        except StreamStopped as error:
+            raise restate.TerminalError(error.message, error.status) from error
+
+    return run
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
@@ -18,6 +19,7 @@ from restate_pubsub.backoff import Backoff, PollPace
 from restate_pubsub.client.event_stream import event_stream
 from restate_pubsub.client.numbering import next_step
 from restate_pubsub.client.outage import Outage
+from restate_pubsub.client.stop_watch import StopWatch
 from restate_pubsub.client.token_stream import RECOUNTS, TokenStream
 from restate_pubsub.errors import CallAborted, InvalidRequest, PubsubError, PullTimeout, Unavailable
 from restate_pubsub.ingress import Ingress, answers
@@ -112,6 +114,7 @@ class PubsubClient:
         self._ingress = ingress
         self._retry = retry or RetryPolicy()
         self.limits = limits or Limits()
+        self._stops = StopWatch(partial(self.batches, join=True))
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -125,6 +128,7 @@ class PubsubClient:
 
     async def close_connections(self) -> None:
         """Close the connections to Restate."""
+        await self._stops.close()
         await self._ingress.close()
 
     # --- writes ------------------------------------------------------------------------------------------------
@@ -240,7 +244,9 @@ class PubsubClient:
         if id is not None and close:
             msg = "stream: id and close do not go together: close the topic after the step that may be retried"
             raise InvalidRequest(msg)
-        return TokenStream(self, topic, self.limits, stream_id=id, close=close, linger=linger, join=join)
+        return TokenStream(
+            self, topic, self.limits, stream_id=id, close=close, linger=linger, join=join, stops=self._stops
+        )
 
     async def append_encoded(
         self,

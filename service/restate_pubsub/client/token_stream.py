@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from restate_pubsub.client.stop_watch import StopWatch
     from restate_pubsub.protocol.limits import Limits
     from restate_pubsub.protocol.messages import Message
 
@@ -122,8 +123,12 @@ class TokenStream:
         close: bool = False,
         linger: float = 0.0,
         join: str | None = None,
+        stops: StopWatch | None = None,
     ) -> None:
-        """See `PubsubClient.stream`. `resume` makes it a counted stream (`topic/streams.py`)."""
+        """See `PubsubClient.stream`. `stops` tells of a stop whoever writes nothing.
+
+        `resume` makes it a counted stream (`topic/streams.py`).
+        """
         check_field(join)
         names.check_topic(topic, limits)
         if stream_id is not None:
@@ -132,6 +137,12 @@ class TokenStream:
         self.next_offset: int | None = None
         self.acknowledged = 0
         self.written = 0
+        self.unstopped_until = 0
+        """No stop of this stream lies before this offset."""
+        self.heard_at = float("-inf")
+        """When its last call was answered, by the loop's clock."""
+        self._stops = stops
+        self._stopped: asyncio.Future[StreamStopped | None] | None = None
         self._appender = appender
         self._topic = topic
         self._limits = limits
@@ -171,9 +182,10 @@ class TokenStream:
             raise InvalidRequest(msg)
         if self._id is not None and not self._resume:
             opening = StreamRef(self._id, self._attempt, first=True)
-            await self._appender.append_encoded(
+            opened = await self._appender.append_encoded(
                 self._topic, (), stream=opening, idempotency_key=f"{self._attempt}-open"
             )
+            self._heard(opened.next_offset)
         self._task = asyncio.create_task(self._send(), name=f"token stream to {self._topic}")
         return self
 
@@ -197,6 +209,45 @@ class TokenStream:
         except (StreamFailed, StreamStopped):
             if error is None:
                 raise
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's name; empty where it has none."""
+        return self._id or ""
+
+    @property
+    def stopped(self) -> asyncio.Future[StreamStopped | None]:
+        """What is done when somebody stops this stream, for a writer whose model is silent.
+
+        Its result is the `StreamStopped` that the next `write` would raise; None if the stream ends without it. It is
+        there within a second of the stop. Waiting for it costs the client one reader of the topic, however many of its
+        streams wait there, and no call for a stream that writes.
+
+        Raises:
+            InvalidRequest: the stream has no id, so that nobody can stop it; or its block has not begun.
+
+        """
+        if self._id is None or self._stops is None:
+            msg = "stream: one without an id cannot be stopped: open it with id=… or step=ctx"
+            raise InvalidRequest(msg)
+        if self._task is None:
+            msg = "stream: wait for `stopped` within `async with client.stream(…) as stream:`"
+            raise InvalidRequest(msg)
+        if self._stopped is None or self._stopped.cancelled():
+            self._stopped = self._stops.wait_for(self._topic, self)
+            if self._task.done() or self._failed is not None:
+                self._settle()
+        return self._stopped
+
+    def _heard(self, next_offset: int) -> None:
+        """Note an answer: a stream that was stopped before would have been refused."""
+        self.unstopped_until = next_offset
+        self.heard_at = asyncio.get_running_loop().time()
+
+    def _settle(self) -> None:
+        """End the wait for a stop."""
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(self._failed if isinstance(self._failed, StreamStopped) else None)
 
     async def write(self, data: Any, *, event: str | None = None) -> None:
         """Add one message; returns at once unless too much is waiting.
@@ -247,6 +298,7 @@ class TokenStream:
 
     async def _abandon(self) -> None:
         self._done = True
+        self._settle()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -261,6 +313,7 @@ class TokenStream:
             except asyncio.CancelledError:
                 await self._abandon()
                 raise
+        self._settle()
         if self._failed is not None:
             raise self._failed
 
@@ -277,6 +330,7 @@ class TokenStream:
 
     def _fail(self, cause: PubsubError, origin: Exception | None = None) -> None:
         self._failed = cause if isinstance(cause, StreamStopped) else self._failure(cause, origin)
+        self._settle()
         self._waiting.clear()
         self._room.set()  # whoever waits for room learns of it
 
@@ -346,6 +400,7 @@ class TokenStream:
                 raise
             return  # all of it is there, and only that it has ended could not be said
         self._inflight = 0
+        self._heard(done.next_offset)
         self._calls += 1
         if self._resume:
             self._digest = digest(self._digest, batch)

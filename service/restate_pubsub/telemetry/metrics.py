@@ -111,7 +111,7 @@ class Metrics:
             self._lost.labels(error=error)
         for outcome in PULL_OUTCOMES:
             self._pulls.labels(outcome=outcome)
-        for handler in ("publish", "append", "stop"):
+        for handler in ("publish", "append", "stop", "ask", "answer", "withdraw"):
             self._published.labels(handler=handler)
             self._writes.labels(handler=handler)
         self._wrong: dict[str, Gauge] = {}

@@ -129,7 +129,8 @@ async def _ended(ctx: ExclusiveContext, options: TopicOptions, question: str, en
     again = msgspec.json.encode(WithdrawRequest(question, finish=True))
     ctx.send("withdraw", again, SWEEP_SECONDS)
     facts = [(questions.KEY, questions.encode(asked.ended(question, end)))]
-    await append(ctx, options, Request("answer", [questions.end_message(question, end)], facts=facts))
+    handler = "withdraw" if end.withdrawn else "answer"
+    await append(ctx, options, Request(handler, [questions.end_message(question, end)], facts=facts))
     return _done(ctx, question, end, asked)
 
 

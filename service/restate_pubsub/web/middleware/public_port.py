@@ -75,7 +75,7 @@ def left_open(settings: Settings) -> list[str]:
     """Return a sentence for each thing that anybody may do who can connect: what, and how to end it."""
     open_: list[str] = []
     if settings.jwt_key is None and settings.jwks_url is None:
-        may = "read and write" if settings.publish_enabled else "read"
+        may = "read, write and control (stop agents, answer their questions in)" if settings.publish_enabled else "read"
         open_.append(f"{may} every topic at {settings.sse_path}: set PUBSUB_JWT_KEY or PUBSUB_JWKS_URL")
     ports = [int(bind.rpartition(":")[2]) for bind in settings.bind]
     if not settings.identity_keys and not public_ports(ports):
