@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from proxies.programs import Running, running
 from restate_pubsub.commands.doctor.remedies import REMEDIES, SIGNS, anchor
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, query
+from support.odd_servers import odd
 from support.tokens import SECRET, token
 
 SUBJECTS = ("first byte", "client address", "CORS", "events", "resumption", "uploads", "idle stream", "end")
@@ -36,6 +40,9 @@ async def test_it_finds_nothing_behind_a_proxy_that_is_right(service: Service, p
         ("nginx", ("proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;", ""), "client address"),
         ("haproxy", ("option http-no-delay", ""), "events"),
         ("haproxy", ("option forwardfor", ""), "client address"),
+        ("nginx", ("proxy_http_version 1.1;", "proxy_http_version 1.0;"), "uploads"),
+        ("nginx", ("proxy_read_timeout 1h;", "proxy_read_timeout 500ms;"), "idle stream"),
+        ("haproxy", ("timeout server 1h", "timeout server 500ms"), "idle stream"),
         ("envoy", ("use_remote_address: true", ""), "client address"),
         ("envoy", ("max_concurrent_streams: 512", "max_concurrent_streams: 20"), "HTTP/2"),
         ("envoy", ("timeout: 0s", "timeout: 3s"), "idle stream"),
@@ -53,6 +60,23 @@ async def test_a_fault_comes_with_the_line_that_mends_it(
     assert [subject] == [line[6:22].strip() for line in faults], out
     mends = [line.strip() for line in out.splitlines() if line.strip().startswith("->")]
     assert any(change[0] in line and "docs/proxies.md#" in line for line in mends), out
+
+
+@pytest.mark.parametrize("trusted", ["0", "1"])
+async def test_a_proxy_that_takes_addresses_away_is_a_fault(
+    restate: RestateServer, tmp_path: Path, trusted: str
+) -> None:
+    """Whatever the service trusts: everybody has the proxy's address."""
+    line = "reverse_proxy /pubsub* pubsub:9080"
+    change = (line, f"{line} {{\n header_up -X-Forwarded-For\n}}")
+    plain = await Service(restate, PUBSUB_TRUSTED_PROXIES=trusted).start(register=False)
+    try:
+        async with running("caddy", plain.url, tmp_path, change) as proxy:
+            code, out = await plain.command("doctor", proxy.url)
+    finally:
+        await plain.stop()
+    assert 1 == code
+    assert "FAULT client address  something in between takes X-Forwarded-For away: all clients count as one" in out
 
 
 async def test_trust_in_proxies_that_are_not_there_is_a_fault(service: Service) -> None:
@@ -106,17 +130,99 @@ async def test_it_leaves_no_topic(restate: RestateServer, service: Service) -> N
     assert ["messagesMetadata"] == [row["key"] for row in rows]
 
 
-async def test_what_is_not_the_service_is_said(service: Service) -> None:
-    """A path that leads nowhere, a port that nobody listens on, a word that is no URL."""
+HTML, STREAM = "text/html", "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, HTML, b"<p>every path is this page"), "200 text/html, and not from this service"),
+        ((502, HTML, b"<p>Bad Gateway"), "502 text/html, and not from this service"),
+        ((404, "application/json", b"{}"), "404 application/json, and not from this service"),
+        ((200, STREAM, b"data: hello\n\n"), "a stream, but not of this service: it begins with 'data: hello'"),
+        ((200, STREAM, b"retry: 3000\n\n"), "the service is away, and a proxy says when to come back"),
+        ((200, STREAM, b""), "the stream ends before its first byte"),
+    ],
+)
+async def test_a_stranger_is_told_apart_and_left_alone(
+    service: Service, answer: tuple[int, str, bytes], said: str
+) -> None:
+    """It is asked once; nothing is written to it or deleted there."""
+    async with odd(lambda _request: answer) as server:
+        code, out = await service.command("doctor", server.url)
+    assert (1, ["GET"]) == (code, [method for method, _ in server.asked])
+    assert f"FAULT first byte      {said}\n" in out
+
+
+async def test_a_redirect_is_said(service: Service) -> None:
+    """To what it leads: a browser would follow it for every stream, and an upload would be lost."""
+    async with saying(b"HTTP/1.1 301 M\r\nlocation: https://example.org/pubsub/t\r\n\r\n") as url:
+        _, out = await service.command("doctor", url)
+    assert "redirects to https://example.org/pubsub/t\n" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9\r\n", "does not speak HTTP"),
+        (b"", "cannot be reached"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9\r\n\r\n: o", "cannot be reached"),
+    ],
+)
+async def test_what_is_no_web_server_is_said(service: Service, given: bytes, said: str) -> None:
+    """In a line, as every fault."""
+    async with saying(given) as url:
+        code, out = await service.command("doctor", url)
+    assert 1 == code
+    assert said in out
+    assert "Traceback" not in out
+
+
+async def test_another_path_is_told_from_another_program(service: Service) -> None:
+    """Also a scheme, and a port where nobody listens."""
     code, out = await service.command("doctor", f"{service.url}/elsewhere")
     assert 1 == code
-    assert "FAULT first byte" in out
-    code, out = await service.command("doctor", "http://127.0.0.1:9")
-    assert 1 == code
+    assert "FAULT first byte      404 not-found" in out
+    assert "PUBSUB_SSE_PATH is what arrives" in out
+    _, out = await service.command("doctor", service.url.replace("http:", "https:"))
+    assert "cannot be reached over TLS" in out
+    _, out = await service.command("doctor", "http://127.0.0.1:9")
     assert "cannot be reached" in out
-    code, out = await service.command("doctor", "example.org")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["example.org"],
+        ["http://127.0.0.1:99999"],
+        ["http://127.0.0.1:here"],
+        ["https://example.org/pubsub?offset=0"],
+        ["https://example.org/pubsub#top"],
+        ["https://example.org", "--origin", "app.example.org"],
+        ["https://example.org", "--origin", "https://app.example.org/page"],
+        ["https://example.org", "--token", "of\ntwo lines"],
+        ["https://example.org", "--idle", "long"],
+    ],
+)
+async def test_a_wrong_word_is_said_before_anything_is_asked(service: Service, words: list[str]) -> None:
+    """With what it should be."""
+    code, out = await service.command("doctor", *words)
     assert 2 == code
-    assert "give the address that browsers use" in out
+    assert out.startswith(f"error: {words[1] if len(words) > 1 else words[0]}")
+    assert "Traceback" not in out
+
+
+@contextlib.asynccontextmanager
+async def saying(given: bytes) -> AsyncIterator[str]:
+    """Run what says the same to everybody who asks anything, and hangs up."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(given)
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def test_every_remedy_is_on_the_page() -> None:

@@ -20,6 +20,7 @@ from restate_pubsub.commands.doctor.remedies import PAGE
 from restate_pubsub.commands.doctor.site import Site, site
 from restate_pubsub.errors import ConfigError, PubsubError
 from restate_pubsub.settings.fields import Settings
+from restate_pubsub.settings.origins import check_origins
 from restate_pubsub.settings.units import parse_duration
 
 
@@ -37,17 +38,47 @@ def doctor(url: str, *, origin: str | None, token: str | None, prefix: str, idle
     doctor's own that is deleted at the end. Ends with 1 if there is a fault.
     """
     settings = load_settings()
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        msg = f"{url}: give the address that browsers use, such as https://example.org/pubsub"
+    base = _base(url, settings.sse_path)
+    if origin is not None:
+        _check_origin(origin)
+    if token is not None and not token.strip().isprintable():
+        msg = "--token, or RESTATE_PUBSUB_TOKEN, is not one line of text: give the access token alone"
         raise ConfigError(msg)
-    base = url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + settings.sse_path
     try:
         seconds = parse_duration(idle) if idle else 0.0
     except ValueError as error:
         msg = f"--idle {idle}: {error}"
         raise ConfigError(msg) from None
-    run(_examine(settings, site(base, f"{prefix}{secrets.token_hex(6)}", token), origin, seconds))
+    run(_examine(settings, site(base, f"{prefix}{secrets.token_hex(6)}", token and token.strip()), origin, seconds))
+
+
+def _check_origin(origin: str) -> None:
+    try:
+        check_origins([origin])
+    except ValueError as error:
+        msg = f"--origin {origin}: {error}"
+        raise ConfigError(msg) from None
+
+
+def _base(url: str, sse_path: str) -> str:
+    """Return the URL that a topic is appended to.
+
+    Raises:
+        ConfigError: it is no address of streams.
+
+    """
+    wrong = ""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        parts, wrong = urlsplit(""), f": {error}"
+    if parts.query or parts.fragment:
+        wrong = ", without ? and #"
+    if parts.scheme not in ("http", "https") or not parts.hostname or wrong:
+        msg = f"{url}: give the address that browsers use, such as https://example.org/pubsub{wrong}"
+        raise ConfigError(msg)
+    return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + sse_path
 
 
 async def _examine(
@@ -97,7 +128,7 @@ def _trials(
         made.append(("events", lambda: trials.heartbeats(site)))
     else:
         made += [
-            ("events", lambda: trials.one_by_one(site, writer.publish)),
+            ("events", lambda: trials.one_by_one(site, writer.publish, over_http=writer.over_http)),
             ("resumption", lambda: trials.resumption(site)),
         ]
     if writer is not None and writer.over_http:
@@ -134,14 +165,11 @@ async def _writer(settings: Settings, site: Site) -> AsyncIterator[_Writer | Non
     async def close() -> None:
         await post({"doctor": "end"}, "close=true")
 
-    async with site.request("DELETE") as answer:
-        over_http = answer.status == 204
-    if over_http:
+    if await _deleted(site):
         try:
             yield _Writer(post, close, over_http=True)
         finally:
-            async with site.request("DELETE"):
-                pass
+            await _deleted(site)
         return
     async with client_of(settings) as client:
         try:
@@ -161,3 +189,12 @@ async def _writer(settings: Settings, site: Site) -> AsyncIterator[_Writer | Non
             yield _Writer(publish, close_topic, over_http=False)
         finally:
             await client.delete(site.topic)
+
+
+async def _deleted(site: Site) -> bool:
+    """Delete the doctor's topic over HTTP; return whether the service lets it."""
+    try:
+        async with asyncio.timeout(trials.PATIENCE), site.request("DELETE") as answer:
+            return answer.status == 204
+    except (TimeoutError, OSError, aiohttp.ClientError):
+        return False

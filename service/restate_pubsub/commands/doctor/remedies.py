@@ -22,7 +22,7 @@ REMEDIES: Mapping[str, Mapping[str, str]] = {
         "AWS ALB": "idle_timeout.timeout_seconds=3600",
     },
     "uploads held back": {
-        "nginx": "proxy_request_buffering off;",
+        "nginx": "proxy_http_version 1.1; proxy_request_buffering off;",
         "Apache httpd": "SetEnv proxy-prefetch-nonblocking 1",
         "lighttpd": "server.stream-request-body = 2",
         "ingress-nginx": 'nginx.ingress.kubernetes.io/proxy-request-buffering: "off"',

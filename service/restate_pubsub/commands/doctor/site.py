@@ -91,5 +91,12 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event]:
             data = value
         elif not key:
             if data:
-                yield Event(identity, name, json.loads(data), time.monotonic())
+                yield Event(identity, name, _parsed(data), time.monotonic())
             name, data = "message", b""
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:  # something in between has written it
+        return data.decode(errors="replace")

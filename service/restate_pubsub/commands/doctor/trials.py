@@ -25,6 +25,9 @@ INVENTED = "192.0.2.1, 192.0.2.2"
 
 Two: who appends makes three of them, who replaces makes one, and who only fills in where there is none keeps two.
 """
+OPENING = b": open\n"
+"""The first line of every stream."""
+ELSEWHERE = "give the URL that topics are appended to, such as https://example.org/pubsub; a proxy must pass it on"
 ASKED_HEADERS = "authorization, last-event-id, traceparent, baggage, sentry-trace"
 
 Publish = Callable[[object], Awaitable[None]]
@@ -33,21 +36,45 @@ Publish = Callable[[object], Awaitable[None]]
 
 async def first_byte(site: Site) -> list[Finding]:
     """Open a stream: status, head, how soon something comes, and what stands in between."""
-    began = time.monotonic()
+    mend: list[str] = []
     try:
-        async with asyncio.timeout(PATIENCE), site.stream("heartbeat=event") as answer:
-            site.programs = recognised({name.lower(): value for name, value in answer.headers.items()})
-            if answer.status != 200:
-                return [await _refused(site, answer)]
-            await answer.content.readany()
-            took = time.monotonic() - began
-            found = [Finding("ok", "first byte", f"after {took:.2f} s, HTTP/{_version(answer)}{_between(site)}")]
-            return found + _head(answer)
+        async with asyncio.timeout(PATIENCE):
+            return await _opened(site)
     except TimeoutError:
         text = f"nothing within {PATIENCE:g} s: something holds the answer back"
-        return [Finding("FAULT", "first byte", text, remedies("held back", site.programs))]
-    except aiohttp.ClientError as error:
-        return [Finding("FAULT", "first byte", f"{site.base} cannot be reached: {error}")]
+        mend = remedies("held back", site.programs)
+    except aiohttp.ClientSSLError as error:
+        text = f"{site.base} cannot be reached over TLS: {error}"
+    except aiohttp.ClientResponseError as error:
+        text = f"what listens at {site.base} does not speak HTTP: {' '.join(error.message.split())}"
+    except (OSError, ValueError, aiohttp.ClientError) as error:
+        text = f"{site.base} cannot be reached: {error}"
+    return [Finding("FAULT", "first byte", text, mend)]
+
+
+async def _opened(site: Site) -> list[Finding]:
+    began = time.monotonic()
+    async with site.stream("heartbeat=event") as answer:
+        site.programs = recognised({name.lower(): value for name, value in answer.headers.items()})
+        if answer.status != 200 or answer.content_type != "text/event-stream":
+            return [await _refused(site, answer)]
+        if (line := await answer.content.readline()) != OPENING:
+            return [_strange(site, line)]
+        took = time.monotonic() - began
+        found = [Finding("ok", "first byte", f"after {took:.2f} s, HTTP/{_version(answer)}{_between(site)}")]
+        return found + _head(answer)
+
+
+def _strange(site: Site, line: bytes) -> Finding:
+    """Return what a stream is that does not begin as those of this service."""
+    if not line:
+        text = f"the stream ends before its first byte{_between(site)}"
+        return Finding("FAULT", "first byte", text, remedies("cut", site.programs))
+    if line.startswith(b"retry:"):
+        text = f"the service is away, and a proxy says when to come back{_between(site)}"
+        return Finding("FAULT", "first byte", text, ["start the service, or let the proxy find it"])
+    said = line.decode(errors="replace").strip()[:80]
+    return Finding("FAULT", "first byte", f"a stream, but not of this service: it begins with {said!r}", [ELSEWHERE])
 
 
 async def _refused(site: Site, answer: aiohttp.ClientResponse) -> Finding:
@@ -56,7 +83,7 @@ async def _refused(site: Site, answer: aiohttp.ClientResponse) -> Finding:
         problem = json.loads(text)
         said = f"{problem['code']}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
-        return Finding("FAULT", "first byte", f"{answer.status}, and not from this service{_between(site)}")
+        return _foreign(site, answer)
     mend = []
     if answer.status == 401 and not site.token:
         mend = ["give a token that may read and write the topic: --token, or RESTATE_PUBSUB_TOKEN"]
@@ -64,7 +91,20 @@ async def _refused(site: Site, answer: aiohttp.ClientResponse) -> Finding:
         mend = ["the token was sent and has not arrived: something in between takes Authorization away"]
     elif answer.status == 403:
         mend = ["give the beginning of topics that the token permits: --prefix"]
+    elif answer.status == 404:
+        mend = [ELSEWHERE, "or the proxy changes the path: PUBSUB_SSE_PATH is what arrives at the service"]
     return Finding("FAULT", "token" if answer.status in (401, 403) else "first byte", f"{answer.status} {said}", mend)
+
+
+def _foreign(site: Site, answer: aiohttp.ClientResponse) -> Finding:
+    """Return what an answer is that this service never gives."""
+    text = f"{answer.status} {answer.content_type}, and not from this service{_between(site)}"
+    target = answer.headers.get("location")
+    if 300 <= answer.status < 400 and target is not None:
+        return Finding(
+            "FAULT", "first byte", f"{text}: it redirects to {target}", ["give the address that it leads to"]
+        )
+    return Finding("FAULT", "first byte", text, [ELSEWHERE] if answer.status < 500 else [])
 
 
 def _challenge(answer: aiohttp.ClientResponse) -> str:
@@ -104,7 +144,7 @@ async def without_a_token(site: Site) -> list[Finding]:
         site.token = token
 
 
-async def one_by_one(site: Site, publish: Publish) -> list[Finding]:
+async def one_by_one(site: Site, publish: Publish, *, over_http: bool) -> list[Finding]:
     """Publish messages one after another: each must come at once, and before the next."""
     late: list[float] = []
     try:
@@ -121,7 +161,8 @@ async def one_by_one(site: Site, publish: Publish) -> list[Finding]:
                 late.append(max(event.at - acknowledged, 0.0))
     except TimeoutError:
         text = f"{len(late)} of {LINES} came within {PATIENCE:g} s: something holds them back"
-        return [Finding("FAULT", "events", text, remedies("held back", site.programs))]
+        other = [] if late or over_http else ["or RESTATE_INGRESS_URL, where they were published, is another Restate's"]
+        return [Finding("FAULT", "events", text, remedies("held back", site.programs) + other)]
     except (StopAsyncIteration, aiohttp.ClientError):
         text = f"the stream was cut after {len(late)} events"
         return [Finding("FAULT", "events", text, remedies("cut", site.programs))]
@@ -230,6 +271,10 @@ async def address(site: Site) -> list[Finding]:
         with_two = int(told[1].partition(";")[0].partition("=")[2])
     except ValueError:
         return [Finding("note", "client address", "not known: the answer to HEAD does not say")]
+    if entries == with_two == 0:  # without a proxy the invented ones would arrive
+        text = "something in between takes X-Forwarded-For away: all clients count as one"
+        mend = remedies("no address", site.programs) if not site.programs else []
+        return [Finding("FAULT", "client address", text, ["let it append the address that it saw", *mend])]
     if (entries == 0 and with_two) or with_two not in (entries, entries + 2):
         text = "X-Forwarded-For passes as the client wrote it: no proxy adds what it saw"
         level: Level = "FAULT" if trusted or site.programs else "note"
