@@ -289,6 +289,23 @@ async def test_stopped_while_it_speaks(agent: Agent, client: PubsubClient) -> No
     await until(lambda: _none_left(agent), "no invocation to be left")
 
 
+async def test_stopped_while_it_thinks(agent: Agent, client: PubsubClient) -> None:
+    """A model that is silent is given up at once: nobody waits for its next word."""
+    topic = topic_name("agent")
+    answer = asyncio.create_task(agent.run({"topic": topic, "turn": "turn-1", "task": "silent"}))
+    async with asyncio.timeout(30):
+        async for message in client.pull(topic, 0):
+            if message.event == "token":
+                await client.stop(topic, reason="enough")
+                break
+        status, text = await answer
+    assert status in {409, 400}, "the framework's own refusal, or the program's"
+    assert "was stopped" in text
+    assert ("failed", "Let me") == ((seen := await read(client, topic)).end, seen.text)
+    assert ["silent/1"] == agent.noted("calls.log")
+    await until(lambda: _none_left(agent), "no invocation to be left")
+
+
 async def test_a_topic_that_is_closed(agent: Agent, client: PubsubClient) -> None:
     """The invocation ends at once: the same again would be refused again."""
     topic = topic_name("agent")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from restate_pubsub.protocol.calls import StreamRef
+from restate_pubsub.protocol.calls import Stopped, StreamRef, Subscription
 from restate_pubsub.protocol.digest import digest
 from restate_pubsub.protocol.messages import Message
 from restate_pubsub.topic.memory import Call
@@ -64,6 +65,7 @@ class History:
         self.keyed: list[Keyed] = []
         self._forgets = False
         self._healer_killed = False
+        self._killed: Counter[str] = Counter()  # subscriptions, by the awakeable that they name
         for _ in range(self.random.randint(1, 3)):
             self.world.replica(self._policy())
         guarantee.watch(self.world)
@@ -81,8 +83,20 @@ class History:
         self.world.settle(self.world.replicas[-1])
         self.world.append("the very last")
         self.world.settle(self.world.replicas[-1])
+        self._let_forgotten_pulls_time_out()
         guarantee.at_rest(self.world)
         self._streams_are_whole()
+        self._stopped_streams_say_no_more()
+
+    def _let_forgotten_pulls_time_out(self) -> None:
+        """Let the time pass of pulls without a name whose subscription was killed, and killed again when they looked.
+
+        Nobody knows of them. They wait for as long as they asked for, fifteen seconds from a client, and ask again.
+        """
+        for call in self.world.shared:
+            if self.world.waiting(call) and self._killed[call.waits_for or ""] > 1:
+                call.late = True
+        self.world.settle(self.world.replicas[-1])
 
     def _policy(self) -> Policy:
         kept = self.random.choice(
@@ -94,9 +108,9 @@ class History:
         act = self.random.choices(
             [
                 self._write, self._go_on, self._stop, self._kill, self._crash, self._fire, self._attempt, self._tokens,
-                self._key, self._operate, self._read, self._time_out, self._die,
+                self._key, self._operate, self._read, self._time_out, self._die, self._halt,
             ],
-            [10, 40, 6, 4, 4, 6, 2, 8, 4, 2, 2, 2, 1],
+            [10, 40, 6, 4, 4, 6, 2, 8, 4, 2, 2, 2, 1, 1],
         )[0]  # fmt: skip
         self.steps.append(act.__name__.lstrip("_"))
         act()
@@ -149,8 +163,10 @@ class History:
 
     def _kill(self) -> None:
         call = self.world.next_exclusive()
-        if call is not None and call.handler in ("append", "truncate", "delete", "close", "sweep", "subscribe"):
+        if call is not None and call.handler in ("append", "truncate", "delete", "close", "sweep", "subscribe", "stop"):
             self._healer_killed = self._healer_killed or call.handler in ("sweep", "subscribe")
+            if call.handler == "subscribe":
+                self._killed[msgspec.json.decode(call.argument or b"", type=Subscription).id] += 1
             self.world.kill(call)
 
     def _crash(self) -> None:
@@ -186,6 +202,10 @@ class History:
                 joins = self._joins()
                 attempt.call = self.world.append(attempt.text, stream=StreamRef("s", attempt.name), join=joins)
                 attempt.finished = self.random.random() < 0.2
+
+    def _halt(self) -> None:
+        """Somebody presses stop: for one stream, or for all."""
+        self.world.stop(self.random.choice(["s", None]))
 
     def _key(self) -> None:
         pending = [one for one in self.keyed if not one.done]
@@ -263,6 +283,18 @@ class History:
             if acknowledged:
                 assert [part for part in parts if part in acknowledged] == acknowledged, f"{attempt.name} is not shown"
                 return
+
+    def _stopped_streams_say_no_more(self) -> None:
+        """Nothing of a stopped stream stands behind the event, whichever attempt wrote it."""
+        if self._forgets:
+            return
+        texts = [(at, str(guarantee.text_of(message))) for at, message in self.world.log.items()]
+        for write in self.world.writes:
+            if write.call.handler == "stop" and isinstance(write.call.outcome, bytes):
+                done = msgspec.json.decode(write.call.outcome, type=Stopped)
+                if "s" in done.stopped:
+                    later = [(at, text) for at, text in texts if at > done.offset and TOKEN.search(text)]
+                    assert not later, f"the stream was stopped at {done.offset}, and went on: {later}"
 
     def _acknowledged(self, attempt: Attempt) -> list[str]:
         return [

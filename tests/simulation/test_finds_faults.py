@@ -138,6 +138,17 @@ def the_first_batch_decides(patch: Patch) -> None:
     patch.setattr(append_module, "admit", admit)
 
 
+def a_stop_is_an_event_and_no_more(patch: Patch) -> None:
+    """A stopped stream admits what its writers still say."""
+
+    def admit(known: Any, ref: StreamRef, messages: Sequence[Message], tail: int) -> streams.Admitted:
+        going_on = None if known is None else msgspec.structs.replace(known, stopped=None)
+        return real(going_on, ref, messages, tail)  # type: ignore[no-any-return]
+
+    real = append_module.admit
+    patch.setattr(append_module, "admit", admit)
+
+
 def only_the_newest_are_known(patch: Patch) -> None:
     """A stream is forgotten when others come after it."""
     real = remembered.lookup
@@ -210,6 +221,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (settings_bound_pulls, lambda: pulled("short", "what is next")),
     (counts_come_after, repeated),
     (the_first_batch_decides, histories),
+    (a_stop_is_an_event_and_no_more, histories),
     (only_the_newest_are_known, histories),
     (nobody_asks_again, histories),
     (any_id_is_taken, bad_id),

@@ -8,6 +8,7 @@ by side end in another order each time, and a replay must not mind.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
@@ -40,6 +41,36 @@ def refusals() -> Iterator[None]:
         if not error.final:
             raise
         raise restate.TerminalError(error.message, error.status, error.metadata) from error
+
+
+@contextlib.asynccontextmanager
+async def until_stopped(stream: TokenStream) -> AsyncIterator[None]:
+    """Interrupt the block when somebody stops the stream: its model may be silent, and write nothing for minutes.
+
+    Raises:
+        StreamStopped: it was stopped.
+
+    """
+    reason: list[StreamStopped] = []
+    limit = asyncio.timeout(None)
+
+    def interrupt(done: asyncio.Future[StreamStopped | None]) -> None:
+        if not done.cancelled() and (stopped := done.result()) is not None:
+            reason.append(stopped)
+            limit.reschedule(0.0)
+
+    stopped = stream.stopped
+    try:
+        async with limit:
+            stopped.add_done_callback(interrupt)
+            try:
+                yield
+            finally:
+                stopped.remove_done_callback(interrupt)
+    except TimeoutError:
+        if not reason:
+            raise
+        raise reason[0] from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +208,7 @@ class Step:
         run = self.run
         with refusals():
             await run.target.publish(run.topic, run.event(events.StepStarted, step=self.name), f"{self.name}/started")
-            async with run.target.open(run.topic, self.name) as stream:
+            async with run.target.open(run.topic, self.name) as stream, until_stopped(stream):
                 speech = Speech(self, stream)
                 yield speech
                 await speech.end()

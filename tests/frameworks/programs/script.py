@@ -54,6 +54,7 @@ TURNS = {
     ],
     "sub-talk": [Turn(["Sub ", "says ", "yes"])],
     "long": [Turn([f"{n} " for n in range(400)])],
+    "silent": [Turn(["Let me", " think"])],
     "fails": [Turn(["Half ", "an ans"])],
 }
 
@@ -74,6 +75,8 @@ async def say(task: str, number: int) -> AsyncIterator[str]:
         if at == 1:
             await asyncio.sleep(0.05)  # what was said goes out before the process dies
             await pause(f"{task}/{number}")
+        if task == "silent" and at == 1:
+            await asyncio.sleep(3600)
         if task == "long":
             await asyncio.sleep(0.02)
         yield token
