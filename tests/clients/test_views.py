@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,7 +10,8 @@ import pytest
 
 from clients.view_client import client
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, call, publish
+from support.harness import ROOT, Service, call, publish
+from support.origin import Origin
 
 START, STEP, TEXT = {"type": "start"}, {"type": "start-step"}, {"type": "text-start", "id": "0"}
 END = [{"type": "text-end", "id": "0"}, {"type": "finish-step"}, {"type": "finish"}]
@@ -119,6 +121,53 @@ async def test_a_replica_that_stops_is_no_end(restate: RestateServer, topic: str
         await page.shows(["Hel"])
         await replica.stop()
         assert "error" == (await page.over())["over"]
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> str:
+    """Return a module with what docs/views.md prints for proxies that tidy."""
+    section = (ROOT / "docs" / "views.md").read_text().partition("## Behind a proxy that tidies")[2]
+    module = tmp_path / "fetch.mjs"
+    module.write_text(section.split("```")[1].removeprefix("javascript") + "\nexport { chatFetch, agentFetch };\n")
+    return str(module)
+
+
+@pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
+async def test_half_an_answer_behind_a_proxy_is_an_error(
+    restate: RestateServer, service: Service, topic: str, fetch: str, *, tidy: bool
+) -> None:
+    """Also where the proxy makes a whole response of it; the client alone would take it for the answer then."""
+    await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
+    async with Origin("", tidy=tidy).serving(service) as origin:
+        url = f"{origin.url}/pubsub/{topic}?view=ai-sdk"
+        for alone in (True, False):
+            async with client("use-chat", url, "[]", *([] if alone else [fetch])) as page:
+                await page.shows(["Hel"])
+                origin.cut()
+                assert ("ready" if tidy and alone else "error") == (await page.over())["over"]
+        async with client("use-chat", url, "[]", fetch) as page:
+            await page.shows(["Hel"])
+            await publish(restate, topic, delta("lo"), *END)
+            assert {"over": "ready", "texts": ["Hello"]} == await page.over()
+
+
+@pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
+async def test_half_a_run_behind_a_proxy_is_an_error(
+    restate: RestateServer, service: Service, topic: str, fetch: str, *, tidy: bool
+) -> None:
+    """The same for AG-UI."""
+    await publish(restate, topic, STARTED, *said_in_run("one"))
+    async with Origin("", tidy=tidy).serving(service) as origin:
+        url = f"{origin.url}/pubsub/{topic}?view=ag-ui"
+        for alone in (True, False):
+            async with client("ag-ui", url, *([] if alone else [fetch])) as page:
+                await page.got("TEXT_MESSAGE_END")
+                origin.cut()
+                assert (tidy and alone) == ((await page.over())["over"] == "resolved")
+        async with client("ag-ui", url, fetch) as page:
+            await page.got("TEXT_MESSAGE_END")
+            await publish(restate, topic, FINISHED)
+            assert "resolved" == (await page.over())["over"]
 
 
 async def test_chunks_are_counted(restate: RestateServer, service: Service, topic: str) -> None:

@@ -1,15 +1,16 @@
 // The clients that front ends use, unmodified, on a view of a topic. They say what a page would show, one JSON text a line.
 //
-//   node views.mjs use-chat URL [MESSAGES]   `AbstractChat`, which is what `useChat` is around: `resume: true`
+//   node views.mjs use-chat URL [MESSAGES] [MODULE]   `AbstractChat`, which is what `useChat` is around: `resume: true`
 //   node views.mjs workflow URL INDEX        the chunks of `startIndex`, as `WorkflowChatTransport` parses them
-//   node views.mjs ag-ui URL                 `HttpAgent`, which asks with GET here
+//   node views.mjs ag-ui URL [MODULE]        `HttpAgent`, which asks with GET here
 //   node views.mjs tanstack URL              TanStack AI's `fetchServerSentEvents`, joining a run
 
 const say = (said) => console.log(JSON.stringify(said));
 
 const clients = {
-  async "use-chat"(url, messages = "[]") {
+  async "use-chat"(url, messages = "[]", module = undefined) {
     const { AbstractChat, DefaultChatTransport } = await import("ai");
+    const fetch = module && (await import(module)).chatFetch;
     const state = {
       status: "ready",
       error: undefined,
@@ -25,7 +26,7 @@ const clients = {
     const texts = () => state.messages.map(({ parts }) => parts.map(({ text = "" }) => text).join(""));
     const tell = () => say({ status: state.status, texts: texts() });
     class Chat extends AbstractChat {}
-    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: url }) });
+    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: url }), fetch });
     const chat = new Chat({ state, transport, onError: (error) => say({ error: error.message }) });
     await chat.resumeStream();
     say({ over: chat.status, texts: texts(), error: chat.error?.message });
@@ -43,14 +44,15 @@ const clients = {
     say({ over: answer.status, chunks, tail: answer.headers.get("x-workflow-stream-tail-index") });
   },
 
-  async "ag-ui"(url) {
+  async "ag-ui"(url, module = undefined) {
     const { HttpAgent } = await import("@ag-ui/client");
+    const fetch = module && (await import(module)).agentFetch;
     class Reader extends HttpAgent {
       requestInit() {
         return { method: "GET", headers: { accept: "text/event-stream" }, signal: this.abortController.signal };
       }
     }
-    const agent = new Reader({ url });
+    const agent = new Reader({ url, fetch });
     const events = [];
     let failed;
     try {

@@ -131,8 +131,12 @@ async def test_two_turns(agent: Agent, restate: RestateServer, topic: str) -> No
     assert [["user", "Hi"], ["assistant", "Hello"], ["user", "Again"], ["assistant", "Sure"]] == agent.shown
 
 
-async def test_a_cut_in_the_middle(agent: Agent, origin: Origin, restate: RestateServer, topic: str) -> None:
-    """The agent does not even notice; nothing is missing, nothing twice."""
+@pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
+async def test_a_cut_in_the_middle(
+    agent: Agent, origin: Origin, restate: RestateServer, topic: str, *, tidy: bool
+) -> None:
+    """The agent does not even notice, however the response ends; nothing is missing, nothing twice."""
+    origin.tidy = tidy
     await agent.asks("Hi")
     await publish(restate, topic, STARTED, begins("1"), says("1", "Hel"))
     await agent.shows(["user", "Hi"], ["assistant", "Hel"])

@@ -87,10 +87,12 @@ async def test_two_turns(page: Page, origin: Origin, restate: RestateServer, top
     await shows(page, "ready", ["user", "Hi"], ["assistant", "Hello"], ["user", "Again"], ["assistant", "Sure"])
 
 
+@pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
 async def test_a_cut_in_the_middle(
-    page: Page, origin: Origin, restate: RestateServer, topic: str, prompts: list[str]
+    page: Page, origin: Origin, restate: RestateServer, topic: str, prompts: list[str], *, tidy: bool
 ) -> None:
-    """The chat does not even notice; nothing is missing, nothing twice."""
+    """The chat does not even notice, however the response ends; nothing is missing, nothing twice."""
+    origin.tidy = tidy
     await show(page, origin, topic)
     await asks(page, prompts, "Hi")
     await publish(restate, topic, *BEGIN, delta("Hel"))

@@ -118,8 +118,12 @@ async def test_a_restart_drops_what_the_step_wrote(
     )
 
 
-async def test_a_cut_is_shown_and_loses_nothing(page: Page, origin: Origin, restate: RestateServer, topic: str) -> None:
+@pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
+async def test_a_cut_is_shown_and_loses_nothing(
+    page: Page, origin: Origin, restate: RestateServer, topic: str, *, tidy: bool
+) -> None:
     """It says so while it is away, and goes on in the middle of a text."""
+    origin.tidy = tidy
     await publish(restate, topic, {"text": "one, "})
     await show(page, origin, topic, join="text")
     await says(page, "connection", "live")
