@@ -26,9 +26,10 @@ http.createServer((request, response) => proxy.web(request, response)).listen({p
 
 
 def vite(place: Place, texts: list[str]) -> Command:
-    """The page's part of the configuration, in a folder without a page."""
+    """The page's part of the configuration, in a folder without a page, whose files nobody changes."""
     _with_modules(place)
-    place.write("vite.config.mjs", f"export default {{\n{put(texts[0], ('pubsub:9080', place.host))}\n}};\n")
+    text = put(texts[0], ("pubsub:9080", place.host), ("server: {", "server: {\n  watch: null,"))
+    place.write("vite.config.mjs", f"export default {{\n{text}\n}};\n")
     command = NODE_MODULES / "vite" / "bin" / "vite.js"
     return [str(NODE), str(command), "--host", "127.0.0.1", "--port", str(place.port), "--strictPort"]
 

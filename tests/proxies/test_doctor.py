@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from proxies.conftest import ORIGIN
 from proxies.page import section
 from proxies.programs import Running, running
+from restate_pubsub.commands.doctor import trials
 from restate_pubsub.commands.doctor.remedies import REMEDIES, SIGNS, anchor
+from restate_pubsub.commands.doctor.site import site
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import Service, query
 from support.odd_servers import odd
@@ -152,6 +155,19 @@ async def test_a_stranger_is_told_apart_and_left_alone(
         code, out = await service.command("doctor", server.url)
     assert (1, ["GET"]) == (code, [method for method, _ in server.asked])
     assert f"FAULT first byte      {said}\n" in out
+
+
+@pytest.mark.parametrize(("ends", "level"), [(1, "ok"), (3, "ok"), (99, "FAULT")])
+async def test_an_end_that_is_said_again_is_no_fault(ends: int, level: str) -> None:
+    """As by a service whose Restate is busy; 204 has to come all the same."""
+    said = itertools.chain([(200, STREAM, b": open\n\nid: 1\nevent: end\ndata: {}\n\n")] * ends, [(204, "", b"")])
+
+    async def close() -> None:
+        pass
+
+    async with odd(lambda _request: next(said)) as server, site(server.url, "t", None) as there:
+        found = await trials.end(there, close)
+    assert [level] == [finding.level for finding in found]
 
 
 async def test_a_redirect_is_said(service: Service) -> None:
