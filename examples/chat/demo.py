@@ -166,7 +166,8 @@ async def main() -> int:
         RESTATE_INGRESS_URL=ingress,
         RESTATE_ADMIN_URL=admin,
         PUBSUB_BIND=f"{EVERYWHERE if given.public else '127.0.0.1'}:{given.service_port}",
-        **({"PUBSUB_DRAIN_TIMEOUT": "3s", "PUBSUB_RETRY": "500ms"} | chosen()),
+        # Who reaches the page may stop and answer; with access tokens, `control` would say who.
+        **({"PUBSUB_DRAIN_TIMEOUT": "3s", "PUBSUB_RETRY": "500ms", "PUBSUB_PUBLISH_ENABLED": "true"} | chosen()),
     )
     agent = Part(
         "the agent",

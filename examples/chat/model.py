@@ -1,7 +1,9 @@
 """A model that needs no key: it knows a few answers by heart and speaks them word by word, at a human pace.
 
-What it says depends on the prompt alone, so an answer that is written again comes out the same. One prompt is
-different: `/fail` makes it break off in the middle, once for each turn, as real models and networks do.
+What it says depends on the prompt alone, so an answer that is written again comes out the same. Three words in a
+prompt make it behave as real models, networks and people do: `/fail` lets it break off in the middle, once for each
+turn; `/think` lets it be silent for a minute before it speaks; `/hurry` gives a person only a few seconds to permit a
+tool.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ class ToolCall:
 
     name: str
     arguments: dict[str, Any]
+    within: float | None = None
+    """Seconds that a person has to permit it; None: nobody needs to."""
 
 
 class Model(Protocol):
@@ -68,6 +72,19 @@ again.
 The stream was opened under the same `id`, so the log first said `restart`: **drop what I wrote before**. The page \
 struck the abandoned words out and replaced them. Reload, and you will see the same: the log knows which words count."""
 
+MAIL = "The train to the Moon leaves on Monday. Please bring a sandwich."
+
+SENT = """\
+The mail is on its way, because you said so.
+
+I asked in the topic, and waited in Restate: not in a process, so a restart would have changed nothing. Your answer is \
+a message like any other, and **the first one counts**. Reload, and you will find the question answered, not open."""
+
+NOT_SENT = """\
+I have not sent it: {why}.
+
+The question and its end stay in the topic for everybody to see, and nothing acts on it any more."""
+
 OPENINGS = (
     "I am a small scripted model, so I know little about that, but I can say it steadily.",
     "A real model would have a view on this. I have a script, and a seed that depends on your words.",
@@ -91,13 +108,19 @@ CLOSINGS = (
 class ScriptedModel:
     """See the module. `pace` is tokens a second."""
 
+    THINKS, PATIENT, HURRIED = 60.0, 600.0, 3.0
+    """Seconds: of silence, to permit a tool, and to permit it in a hurry."""
+
     def __init__(self, pace: float | None = None) -> None:
         self._pace = pace or float(os.environ.get("CHAT_TOKENS_PER_SECOND", "22"))
         self._failed: set[str] = set()
 
     async def choose_tool(self, prompt: str) -> ToolCall | None:
-        """Know the two questions that need a tool."""
+        """Know the three prompts that need a tool."""
         words = prompt.lower()
+        if "mail" in words:
+            patience = self.HURRIED if "/hurry" in words else self.PATIENT
+            return ToolCall("send_mail", {"to": "crew@moon.example", "text": MAIL}, patience)
         if "moon" in words:
             return ToolCall("calculate", {"expression": "384400 / 300 / 24"})
         if "safe" in words:
@@ -106,6 +129,8 @@ class ScriptedModel:
 
     async def answer(self, turn: str, prompt: str, tool_result: Any) -> AsyncIterator[str]:
         """Speak; break off the first time if the prompt asks for it."""
+        if "/think" in prompt:
+            await asyncio.sleep(self.THINKS)
         rhythm = random.Random(prompt)
         breaks = "/fail" in prompt and turn not in self._failed
         for token in tokens(FAIL_FIRST if breaks else script(prompt, tool_result)):
@@ -123,6 +148,8 @@ def script(prompt: str, tool_result: Any) -> str:
         return FAIL_THEN
     if isinstance(tool_result, float):
         return TRAIN.format(days=round(tool_result), meals=round(tool_result) * 3)
+    if isinstance(tool_result, dict) and "sent" in tool_result:
+        return SENT if tool_result["sent"] else NOT_SENT.format(**tool_result)
     if isinstance(tool_result, dict):
         return SAFE.format(**tool_result)
     choice = random.Random(prompt)

@@ -1,6 +1,6 @@
-"""The page's own server: it hands out the page, takes prompts, and passes streams on.
+"""The page's own server: it hands out the page, takes prompts, and passes on streams, stops and answers.
 
-The page, `POST /prompt` and `GET /pubsub/…` share one origin, as they would behind one ingress controller: there,
+The page, `POST /prompt` and `/pubsub/…` share one origin, as they would behind one ingress controller: there,
 rules send `/pubsub` and `/client` to the service, and this file ends at `prompt`.
 """
 
@@ -73,13 +73,36 @@ async def prompt(request: Request) -> Response:
         return JSONResponse({"error": "Restate cannot be reached"}, 503)
 
 
+def upstream_url(request: Request) -> URL:
+    """Return where the service has what is asked for: as it came, since `..` must not lead out of /pubsub."""
+    raw = request.scope["raw_path"].decode("ascii")
+    return URL(f"{PUBSUB}{raw}?{request.url.query}", encoded=True)
+
+
+async def control(request: Request) -> Response:
+    """`POST /pubsub/{topic}?do=…`: pass a stop or an answer on; what else could be posted is the agent's to say.
+
+    The service takes JSON alone, and no page of another site can send that without asking first.
+    """
+    if request.query_params.getlist("do") not in (["stop"], ["answer"]):
+        return JSONResponse({"error": "send do=stop or do=answer"}, 400)
+    headers = {name: value for name, value in request.headers.items() if name in ("content-type", "idempotency-key")}
+    body = await request.body()
+    try:
+        async with sessions(request).post(
+            upstream_url(request), data=body, headers=headers, timeout=aiohttp.ClientTimeout(30)
+        ) as answer:
+            kept = {name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers}
+            return Response(await answer.read(), answer.status, kept)
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return JSONResponse({"error": "the service cannot be reached"}, 502)
+
+
 async def stream(request: Request) -> Response:
     """Pass a stream on, or the module that reads it: piece by piece, as a reverse proxy does that does not buffer."""
     headers = {name: value for name, value in request.headers.items() if name in ("accept", "last-event-id")}
-    raw = request.scope["raw_path"].decode("ascii")
-    url = URL(f"{PUBSUB}{raw}?{request.url.query}", encoded=True)  # as it came: `..` must not lead out of /pubsub
     try:
-        upstream = await sessions(request).get(url, headers=headers)
+        upstream = await sessions(request).get(upstream_url(request), headers=headers)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return JSONResponse({"error": "the service cannot be reached"}, 502)
 
@@ -110,6 +133,7 @@ app = Starlette(
         Route("/c/{chat}", page),
         Route("/prompt", prompt, methods=["POST"]),
         Route("/pubsub/{topic:path}", stream),
+        Route("/pubsub/{topic:path}", control, methods=["POST"]),
         Route("/client/restate-pubsub.js", stream),
         Mount("/page", StaticFiles(directory=PAGE)),
     ],

@@ -13,63 +13,21 @@ from playwright.async_api import Browser, Page, Route, expect
 
 import model
 from support.chat_demo import Demo
+from support.chat_page import (
+    PATIENCE_MS,
+    TRAIN,
+    answer_to,
+    ask,
+    complete,
+    enter,
+    live,
+    plain,
+    speaking,
+    unreadable,
+    written,
+)
 from support.harness import ROOT
 from support.waiting import until
-
-TRAIN = "How long would a train take to the Moon?"
-PATIENCE_MS = 60_000
-
-
-async def enter(page: Page, demo: Demo) -> None:
-    """Open a chat of its own."""
-    await page.goto(demo.url)
-    await live(page)
-
-
-async def live(page: Page) -> None:
-    """Wait until the page is connected."""
-    await expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
-
-
-async def ask(page: Page, prompt: str) -> None:
-    """Send a prompt, as a person would."""
-    await page.get_by_label("Your prompt").fill(prompt)
-    await page.keyboard.press("Enter")
-
-
-async def written(page: Page) -> str:
-    """Return the words of the newest answer."""
-    words: str = await page.evaluate(
-        """() => [...document.querySelectorAll(".turn:last-of-type .answer :is(p, li)")]
-            .map((block) => block.textContent).join(" ")"""
-    )
-    return words
-
-
-async def speaking(page: Page, words: int = 8) -> str:
-    """Wait until the newest answer has some words, and return them."""
-
-    async def some() -> str | None:
-        text = await written(page)
-        return text if len(text.split()) >= words else None
-
-    return str(await until(some, "the answer to begin"))
-
-
-async def complete(page: Page) -> str:
-    """Wait for the end of the newest answer, and return it."""
-    await expect(page.locator(".turn").last).not_to_have_class(re.compile("busy"), timeout=PATIENCE_MS)
-    return await until(lambda: written(page), "the answer to be drawn")  # type: ignore[no-any-return]
-
-
-def plain(text: str) -> str:
-    """Return a scripted answer as a browser shows it."""
-    return " ".join(re.sub(r"\*\*|`|^- ", "", text, flags=re.MULTILINE).split())
-
-
-def answer_to(prompt: str) -> str:
-    """Return what the scripted model says."""
-    return plain(model.script(prompt, 53.39 if "Moon" in prompt else None))
 
 
 async def test_an_answer_comes_word_by_word_after_its_tool_call(page: Page, demo: Demo) -> None:
@@ -240,7 +198,7 @@ async def test_the_keyboard_is_enough(page: Page, demo: Demo) -> None:
     await expect(page.get_by_label("Your prompt")).to_be_focused()
     assert await page.evaluate("getComputedStyle(document.querySelector('#composer')).outlineStyle") == "solid"
     reached = []
-    for _ in range(6):
+    for _ in range(7):
         await page.keyboard.press("Shift+Tab")
         reached.append(
             await page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()")
@@ -248,7 +206,7 @@ async def test_the_keyboard_is_enough(page: Page, demo: Demo) -> None:
         assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     ideas = await page.locator(".idea").all_inner_texts()
     assert [*reversed(ideas), "New chat", "Switch between light and dark", "Skip to the prompt"] == reached
-    for _ in range(6):
+    for _ in range(7):
         if await page.evaluate("document.activeElement.textContent") == TRAIN:
             break
         await page.keyboard.press("Tab")
@@ -284,43 +242,6 @@ async def test_a_screen_reader_hears_sentences_and_no_history(page: Page, demo: 
     assert await spoken.locator("p").count() == 0
 
 
-CONTRAST = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const luminance = (layers) => {
-    canvas.clearRect(0, 0, 1, 1);
-    for (const colour of layers) {
-      canvas.fillStyle = colour;
-      canvas.fillRect(0, 0, 1, 1);
-    }
-    const part = (value) => ((value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-    const [red, green, blue] = canvas.getImageData(0, 0, 1, 1).data;
-    return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
-  };
-  const found = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const style = getComputedStyle(element);
-    const says = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-    if (!says || element.closest(":disabled, .unseen, [aria-hidden], script, noscript")) continue;
-    if (!element.checkVisibility()) continue;
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) layers.unshift(getComputedStyle(at).backgroundColor);
-    const [light, dark] = [luminance([...layers, style.color]), luminance(layers)].sort((a, b) => b - a);
-    let seen = 1;
-    for (let at = element; at; at = at.parentElement) seen *= getComputedStyle(at).opacity;
-    const contrast = seen === 1 ? (light + 0.05) / (dark + 0.05) : 0;
-    found.push([element.textContent.trim().slice(0, 40), element.className, contrast]);
-  }
-  return found;
-}"""
-
-
-async def unreadable(page: Page) -> list[list[object]]:
-    """Return the texts with less contrast than 4.5 to 1 (WCAG 2.2, AA), or half transparent; fail if there are none."""
-    found = await page.evaluate(CONTRAST)
-    assert len(found) > 8
-    return [text for text in found if text[2] < 4.5]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_text_can_be_read(browser: Browser, demo: Demo, scheme: str) -> None:
     """Light and dark follow the system, and each text that is shown can be read in both, whatever state it is in."""
@@ -336,6 +257,15 @@ async def test_every_text_can_be_read(browser: Browser, demo: Demo, scheme: str)
     await page.locator(".tool summary").click()
     await ask(page, "/fail")
     await complete(page)
+    await ask(page, "/hurry Mail the crew")
+    await expect(page.locator(".question.open")).to_be_visible(timeout=PATIENCE_MS)
+    assert await unreadable(page) == []
+    await complete(page)
+    await ask(page, "/think")
+    await page.get_by_role("button", name="Stop the answer").click()
+    await expect(page.locator(".stopped")).to_be_visible()
+    await ask(page, "Mail the crew")
+    await expect(page.locator(".question.open")).to_be_visible(timeout=PATIENCE_MS)
     await page.route("**/prompt", lambda route: route.fulfill(status=503))
     await ask(page, "Not sent")
     await expect(page.locator(".state").last).to_have_text("Not sent yet, trying again")
@@ -354,6 +284,9 @@ async def test_it_fits_a_phone(browser: Browser, demo: Demo) -> None:
     await enter(page, demo)
     await ask(page, TRAIN)
     await complete(page)
+    await ask(page, "Mail the crew")
+    await expect(page.locator(".question.open")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(page.get_by_role("button", name="Stop the answer")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
     sizes = await page.evaluate(
         "[...document.querySelectorAll('footer .meta span')].map((part) => parseFloat(getComputedStyle(part).fontSize))"

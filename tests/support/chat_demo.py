@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from restate_pubsub import create_pubsub_client
+import aiohttp
+
+from restate_pubsub import Received, create_pubsub_client
 from support.harness import ROOT, free_port
 from support.waiting import PATIENCE, until
 
@@ -26,7 +28,7 @@ class Demo:
         self.env = os.environ | env
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._ingress = ""
+        self._ingress = self._admin = ""
         self._log = folder / "demo.log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -39,7 +41,7 @@ class Demo:
         """Start it, and wait for its URL."""
         options = ("ingress-port", "admin-port", "node-port", "service-port", "agent-port")
         ports = [word for option in options for word in (f"--{option}", str(free_port()))]
-        self._ingress = f"http://127.0.0.1:{ports[1]}"
+        self._ingress, self._admin = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[3]}"
         command = [sys.executable, str(ROOT / "examples" / "chat" / "demo.py"), "--port", str(self.port), *ports]
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -63,6 +65,29 @@ class Demo:
         """End a topic."""
         async with create_pubsub_client(self._ingress) as client:
             await client.close(topic)
+
+    async def messages(self, topic: str) -> list[Received]:
+        """Return what is in a topic now."""
+        async with create_pubsub_client(self._ingress) as client:
+            tail = (await client.bounds(topic)).tail
+            found: list[Received] = []
+            if tail == 0:
+                return found
+            async for message in client.pull(topic, 0):
+                found.append(message)
+                if message.next_offset >= tail:
+                    break
+            return found
+
+    async def runs(self, step: str) -> bool:
+        """Whether an invocation that is not over has come to this step."""
+        sql = f"""select 1 from sys_journal step join sys_invocation whose on step.id = whose.id
+            where step.name = '{step}' and whose.status != 'completed'"""  # noqa: S608
+        async with (
+            aiohttp.ClientSession(headers={"accept": "application/json"}) as session,
+            session.post(f"{self._admin}/query", json={"query": sql}) as response,
+        ):
+            return bool((await response.json())["rows"])
 
     async def revived(self, part: str) -> None:
         """Wait until a part that was killed runs again."""

@@ -1,18 +1,21 @@
 // The page: it sends prompts, and shows what the topic says. All it knows comes from the topic, so a reload, a second
 // tab and a reconnect all show the same.
 
-import { follow } from "/client/restate-pubsub.js"; // the service serves it
+import { follow, Refused, stop } from "/client/restate-pubsub.js"; // the service serves it
+import { Question } from "./question.js";
 import { show } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 const chat = location.pathname.split("/").at(-1);
 const topic = `chat/${chat}`;
+const url = `/pubsub/${topic}`;
 let next = null; // the offset to go on at
 let pinned = true; // to the end of the page
 
 // --- one turn: the prompt, the tools, the answer --------------------------------------------------------------
 
 const turns = new Map();
+const questions = new Map();
 
 function element(name, className, text = "") {
   const made = document.createElement(name);
@@ -23,6 +26,7 @@ function element(name, className, text = "") {
 
 class Turn {
   constructor(id) {
+    this.id = id;
     this.root = element("article", "turn busy");
     this.root.dataset.turn = id;
     this.user = element("div", "user");
@@ -71,10 +75,10 @@ class Turn {
   }
 
   result(value) {
-    const card = this.tools.lastElementChild;
+    const card = [...this.tools.querySelectorAll(".tool")].at(-1);
     if (!card) return;
     card.classList.add("returned");
-    this.outcome.textContent = typeof value === "object" ? "done" : String(value);
+    this.outcome.textContent = outcomeOf(value);
     speak(`A tool returned ${this.outcome.textContent}.`);
     this.detail("Returned", value);
   }
@@ -117,12 +121,32 @@ class Turn {
     draw(this);
   }
 
+  question(id, question) {
+    questions.set(id, new Question(id, question, { url, place: this.tools, speak, back: $("prompt") }));
+    this.asked = questions.get(id);
+    draw(this);
+  }
+
+  /** What was said stays, and no more comes. */
+  stop() {
+    this.stopped ??= element("div", "stopped", "Stopped");
+    this.answer.after(this.stopped);
+    this.finish();
+    speak("The answer was stopped.");
+  }
+
   finish() {
     this.done = true;
     draw(this);
     speak(this.unsaid);
     this.unsaid = "";
   }
+}
+
+function outcomeOf(value) {
+  if (typeof value !== "object") return String(value);
+  if (value?.sent === undefined) return "done";
+  return value.sent ? "sent" : "not sent";
 }
 
 function icon(path) {
@@ -151,6 +175,7 @@ function draw(turn) {
       turn.root.classList.toggle("busy", !turn.done);
     }
     changed.clear();
+    showStop();
     $("offset").textContent = next ?? 0;
     if (pinned) toEnd();
   });
@@ -182,6 +207,12 @@ const handlers = {
   },
   token: (said) => turnOf(said.turn).write(said.text),
   restart: (said) => turnOf(said.id).restart(),
+  question: (said) => turnOf(said.question.turn).question(said.id, said.question),
+  answer: (said) => questions.get(said.id)?.end(said),
+  stop(said) {
+    if (said.id) turnOf(said.id).stop();
+    else for (const turn of turns.values()) if (!turn.done) turn.stop(); // all that were unfinished
+  },
   done: (said) => turnOf(said.turn).finish(),
   failed(said) {
     const turn = turnOf(said.turn);
@@ -191,6 +222,7 @@ const handlers = {
   reset() {
     // What we asked for is gone, and so may be the beginning of what is shown.
     turns.clear();
+    questions.clear();
     $("log").replaceChildren(element("p", "note", "The beginning of this conversation is not kept any more."));
   },
   end: () => over("Conversation ended"),
@@ -206,7 +238,7 @@ function connect() {
       draw();
     };
   }
-  follow(`/pubsub/${topic}`, {
+  follow(url, {
     ...on,
     connection(live) {
       if (!live) return connection("reconnecting", "Reconnecting");
@@ -235,6 +267,7 @@ function connection(state, text) {
 function over(words) {
   connection("ended", words);
   for (const turn of turns.values()) if (!turn.done) turn.finish();
+  for (const question of questions.values()) if (question.isOpen) question.close();
   for (const control of document.querySelectorAll("#prompt, #send, .idea")) control.disabled = true;
 }
 
@@ -247,6 +280,7 @@ async function send(text) {
   const id = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   current = true;
   const turn = turnOf(id);
+  draw(turn);
   turn.user.textContent = text;
   turn.user.classList.add("sending");
   toEnd();
@@ -299,6 +333,42 @@ for (const idea of document.querySelectorAll(".idea")) {
     $("prompt").focus();
   });
 }
+
+// --- stopping -------------------------------------------------------------------------------------------------
+
+const unfinished = () => [...turns.values()].filter((turn) => !turn.done);
+
+function showStop() {
+  const hidden = !unfinished().length;
+  if (hidden && document.activeElement === $("stop")) $("prompt").focus();
+  $("stop").hidden = hidden;
+  $("stop").ariaDisabled = String(!hidden && unfinished().every((turn) => turn.stopping));
+}
+
+/** A turn is stopped when the topic says so. Its open question is answered after that, so that nobody waits for it. */
+async function stopTurn(turn) {
+  if (turn.stopping) return;
+  turn.stopping = true;
+  draw();
+  turn.say("Stopping");
+  try {
+    await stop(url, { id: turn.id, reason: "the reader pressed stop" });
+    turn.say("");
+    if (turn.asked?.isOpen) await turn.asked.say(false);
+  } catch (error) {
+    turn.say(`Not stopped: ${error instanceof Refused ? error.message : "the service cannot be reached"}`, true);
+  }
+  turn.stopping = false;
+  draw();
+}
+
+function stopAll() {
+  for (const turn of unfinished()) stopTurn(turn);
+}
+$("stop").addEventListener("click", stopAll);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing && !$("stop").hidden) stopAll();
+});
 
 // --- scrolling and colours ------------------------------------------------------------------------------------
 
