@@ -14,11 +14,12 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from restate_pubsub.commands.local_restate import RestateServer
+from support.console_page import follow, rows, sideways
 from support.faults import Proxy
 from support.harness import ROOT, Service, call, get, publish, topic_name
 from support.waiting import until
 
-PATHS = ("/console", "/console/", "/console/console.js", "/console/figures")
+PATHS = ("/console", "/console/", "/console/console.js", "/console/talk.js", "/console/figures")
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +41,6 @@ async def service(restate: RestateServer) -> AsyncIterator[Service]:
 def topic() -> str:
     """Return a fresh topic, with a slash and a space."""
     return f"{topic_name('console')}/a b"
-
-
-async def follow(page: Page, url: str, topic: str, offset: str = "0") -> None:
-    """Open the page, and follow a topic by its form."""
-    await page.goto(f"{url}/console")
-    await page.get_by_label("Topic", exact=True).fill(topic)
-    await page.get_by_label("From").fill(offset)
-    await page.get_by_role("button", name="Follow").click()
-
-
-async def rows(page: Page, count: int) -> list[list[str]]:
-    """Wait for so many rows, and return their ids, events and data."""
-    await expect(page.locator("#rows tr")).to_have_count(count)
-    found: list[list[str]] = await page.evaluate(
-        """() => [...document.querySelectorAll("#rows tr")]
-            .map((row) => [...row.cells].slice(0, 3).map((cell) => cell.textContent))"""
-    )
-    return found
 
 
 async def streams(service: Service, topic: str) -> int:
@@ -307,11 +290,6 @@ async def test_the_page_talks_to_nobody_else_and_runs_nothing_that_is_published(
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
-
-
-async def sideways(page: Page) -> int:
-    """Return by how many pixels the page is wider than its window."""
-    return int(await page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 async def test_a_stream_over_which_nothing_can_come_is_not_called_live(

@@ -57,7 +57,7 @@ class Console:
         """Return what to mount."""
         return [
             Route(PATH, _to_the_page),
-            *(_static(name) for name in ("", "console.css", "console.js")),
+            *(_static(name) for name in ("", "console.css", "console.js", "talk.js")),
             Route(f"{PATH}/figures", self.figures),
         ]
 

@@ -1,5 +1,7 @@
 // The operators' page. It reads streams with fetch, not EventSource: so it can send a token, and show why it was refused.
 
+import { TalkBack } from "./talk.js";
+
 const $ = (id) => document.getElementById(id);
 const ROWS = 1000; // older ones leave the page
 const LONG = 4096; // characters of one message that are shown
@@ -171,6 +173,7 @@ function address(topic) {
 const headers = () => ($("token").value ? { authorization: `Bearer ${$("token").value}` } : {});
 let following = null; // the AbortController of the stream that is shown
 let taken = 0;
+let talk = new TalkBack();
 
 /** Yield what a stream says, as the standard parses it (WHATWG HTML, 9.2.6): events, ids without one, and `retry`. */
 async function* parsed(body, alive) {
@@ -206,14 +209,17 @@ async function follow(topic, offset) {
   following?.abort();
   const mine = (following = new AbortController());
   taken = 0;
+  talk = new TalkBack();
   arrivals.length = 0;
   text("count", "");
+  text("asked", "");
   $("rows").replaceChildren();
   text("empty", `Nothing yet. Write to it: restate-pubsub publish ${topic} '{"text": "hello"}'`);
   $("empty").hidden = false;
   $("stop").disabled = false;
   location.hash = new URLSearchParams({ topic, offset });
   let last = null; // the last id: where to go on
+  let place = /^\d+$/.test(offset) ? Number(offset) : null; // the last id, or what stands for one before the first
   let wait = 2000;
   let why = "";
   for (let attempt = 0; !mine.signal.aborted; attempt += 1) {
@@ -251,8 +257,10 @@ async function follow(topic, offset) {
           if (last === null) live();
           last = event.id;
         }
+        const covered = place; // ids up to here were covered before
+        if (event.id) place = Number(event.id);
         if (event.data === undefined) continue;
-        add(event);
+        add(event, covered);
         if (event.event === "end") return finish(mine, "idle", "The topic is closed, and everything was read");
       }
       why = ": the response ended"; // without `end`: a proxy makes a whole response of a broken one
@@ -275,26 +283,36 @@ function finish(mine, state, words) {
   $("stop").disabled = true;
 }
 
+const STAND_OUT = ["reset", "end", "restart", "stop", "question", "answer"];
+
 // Events may come by thousands: they become rows once a frame, and only those that will stay. A tab in the background
 // has no frames.
 let arrivals = [];
-function add(event) {
+function add(event, covered) {
   if (!arrivals.length) requestAnimationFrame(draw);
   taken += 1;
+  event.places = places(event, covered);
+  event.note = talk.take(event);
   event.at = new Date().toISOString().slice(11, 23);
   arrivals.push(event);
   if (arrivals.length >= 2 * ROWS) arrivals = arrivals.slice(-ROWS);
 }
 
+/** The ids that an event stands for: more than its own, if it is joined, or if abandoned attempts were left out before it. */
+function places({ id, event }, covered) {
+  return event === "reset" || covered === null || covered + 1 >= Number(id) ? id : `${covered + 1}–${id}`;
+}
+
 function draw() {
-  for (const { id, event, data, at } of arrivals.slice(-ROWS)) {
+  for (const { places, event, data, at, note } of arrivals.slice(-ROWS)) {
     const row = $("rows").insertRow();
-    row.className = ["reset", "end", "restart"].includes(event) ? event : "";
+    row.className = STAND_OUT.includes(event) ? event : "";
     const name = document.createElement("span");
     name.className = "name";
     name.textContent = event;
-    cell(row, id);
+    cell(row, places);
     cell(row, event === "message" ? "" : name);
+    if (note) row.cells[1].append(" ", note.show());
     cell(row, data.length > LONG ? `${data.slice(0, LONG)}…` : data);
     cell(row, number.format(new TextEncoder().encode(data).length), "number");
     cell(row, at);
@@ -303,6 +321,8 @@ function draw() {
   while ($("rows").rows.length > ROWS) $("rows").deleteRow(0);
   $("empty").hidden = true;
   text("count", `${number.format(taken)} ${taken === 1 ? "event" : "events"}`);
+  const { open } = talk;
+  text("asked", open ? `${open} open ${open === 1 ? "question" : "questions"}` : "");
   toEnd();
 }
 
