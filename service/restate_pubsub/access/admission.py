@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from restate_pubsub.errors import Busy, TooMany
@@ -54,9 +54,9 @@ class Bucket:
         """Return how much there is; less than nothing is debt."""
         return min(self.burst, self._level + (now - self._at) * self.rate)
 
-    def wait(self, now: float) -> float:
-        """Return how long the next one would have to wait."""
-        return max(0.0, (1.0 - self.level(now)) / self.rate)
+    def wait(self, now: float, amount: float = 1.0) -> float:
+        """Return how long the next one, or as many as that, would have to wait; what is full is enough for any."""
+        return max(0.0, (min(amount, self.burst) - self.level(now)) / self.rate)
 
     def debt(self, now: float) -> float:
         """Return how many seconds pay for what was taken too early."""
@@ -114,19 +114,19 @@ class Meter:
 class Place:
     """One stream's place. It has to be left, or it is taken for ever."""
 
-    __slots__ = ("_admission", "_client", "_topic")
+    __slots__ = ("_admission", "_client", "_topics")
 
-    def __init__(self, admission: Admission, client: str, topic: str) -> None:
+    def __init__(self, admission: Admission, client: str, topics: Sequence[str]) -> None:
         """`Admission.enter` makes them."""
         self._admission: Admission | None = admission
         self._client = client
-        self._topic = topic
+        self._topics = topics
 
     def leave(self) -> None:
         """Give it back; once is enough."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.leave(self._client, self._topic)
+            admission.leave(self._client, self._topics)
 
 
 class Admission:
@@ -155,14 +155,14 @@ class Admission:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._sleep = sleep
 
-    async def enter(self, client: str, topic: str) -> Place:
-        """Return a place for one stream, which holds it until it leaves; waits for its turn first.
+    async def enter(self, client: str, *topics: str) -> Place:
+        """Return a place for one stream of these topics, which holds it until it leaves; waits for its turn first.
 
         Raises:
             TooMany, Busy: over a limit.
 
         """
-        place = self._place(client, topic)
+        place = self._place(client, topics)
         try:
             await self._turn(client)
         except BaseException:
@@ -170,13 +170,13 @@ class Admission:
             raise
         return place
 
-    def _place(self, client: str, topic: str) -> Place:
+    def _place(self, client: str, topics: Sequence[str]) -> Place:
         quota = self.quota
         # The client's own limits come first: who is over them is told so, and takes nothing from the rest.
         if self._clients[client] >= quota.streams_per_client:
             msg = f"{quota.streams_per_client} streams are open from your address, which is the most allowed"
             raise TooMany(msg, code="too-many-streams-of-client", retry_after=FULL_RETRY_SECONDS)
-        if self._topics[topic] >= quota.streams_per_topic:
+        if any(self._topics[topic] >= quota.streams_per_topic for topic in topics):
             msg = f"{quota.streams_per_topic} streams are open on this topic, which is the most that one process takes"
             raise Busy(msg, code="too-many-streams-of-topic", retry_after=FULL_RETRY_SECONDS)
         if self.streams >= quota.streams:
@@ -184,17 +184,18 @@ class Admission:
             raise Busy(msg, code="too-many-streams", retry_after=FULL_RETRY_SECONDS)
         self.streams += 1
         self._clients[client] += 1
-        self._topics[topic] += 1
-        return Place(self, client, topic)
+        self._topics.update(topics)
+        return Place(self, client, topics)
 
-    def leave(self, client: str, topic: str) -> None:
+    def leave(self, client: str, topics: Sequence[str]) -> None:
         """Give back a place; `Place` does."""
         self.streams -= 1
         _less(self._clients, client)
-        _less(self._topics, topic)
+        for topic in topics:
+            _less(self._topics, topic)
 
-    async def new_topic(self, client: str, topics: Callable[[], int]) -> None:
-        """Wait until a client may have one more topic followed; `topics` says how many are.
+    async def new_topics(self, client: str, topics: Callable[[], int], count: int = 1) -> None:
+        """Wait until a client may have so many more topics followed; `topics` says how many are.
 
         Raises:
             TooMany, Busy: over a limit.
@@ -202,14 +203,14 @@ class Admission:
         """
         now = self._clock()
         own = self._following.of(client, now)
-        waits = own.wait(now)
+        waits = own.wait(now, count)
         if waits > TURN_SECONDS:
             msg = f"Your address opens more than {own.rate:g} topics a second that nobody reads yet"
             raise TooMany(msg, code="topic-rate-of-client", retry_after=waits)
-        own.take(now)
+        own.take(now, count)
         if waits:
             await self._sleep(waits)
-        if topics() >= self.quota.topics:
+        if topics() + count > self.quota.topics:
             msg = f"{self.quota.topics} topics are followed, which is the most that this process takes"
             raise Busy(msg, code="too-many-topics", retry_after=FULL_RETRY_SECONDS)
 

@@ -16,7 +16,7 @@ from restate_pubsub.fanout.lingering import Lingering
 from restate_pubsub.fanout.observer import NullObserver, Observer
 from restate_pubsub.fanout.pages import Pages
 from restate_pubsub.fanout.positions import Positions
-from restate_pubsub.fanout.reader import Reader
+from restate_pubsub.fanout.reader import Reader, Stoppable
 from restate_pubsub.fanout.releases import Releases
 from restate_pubsub.fanout.ring_memory import RingMemory
 
@@ -81,15 +81,19 @@ class Hub:
         """How many feeds there are."""
         return len(self._feeds)
 
-    def open(self, topic: str, start: Start, *, join: bool = False) -> Reader:
-        """Return a reader of `topic`; the first one starts the feed. `join`: what is behind may come joined."""
+    def open(self, topic: str, start: Start, *, join: bool = False, part_of: Stoppable | None = None) -> Reader:
+        """Return a reader of `topic`; the first one starts the feed. `join`: what is behind may come joined.
+
+        `part_of` is a stream that has more readers. It ends as a whole, and whoever opens it has it counted.
+        """
         feed = self._feeds.get(topic) or self._follow(topic)
         self._lingering.take_out(feed)
-        reader = Reader(feed, start, self.observer, self._left, join=join)
+        reader = Reader(feed, start, self.observer, self._left, join=join, part_of=part_of)
         feed.readers.add(reader)
         self.streams += 1
         self._empty.clear()
-        self.observer.stream_opened()
+        if part_of is None:
+            self.observer.stream_opened()
         return reader
 
     async def position(self, topic: str) -> Position:
@@ -120,7 +124,8 @@ class Hub:
         feed = reader.feed
         feed.readers.discard(reader)
         self.streams -= 1
-        self.observer.stream_closed()
+        if reader.part_of is None:
+            self.observer.stream_closed()
         if not self.streams:
             self._empty.set()
         if not feed.readers:
@@ -194,10 +199,10 @@ class Hub:
         """
         loop = asyncio.get_running_loop()
         self._lingering.end()
-        readers = [reader for feed in self._feeds.values() for reader in feed.readers]
-        for reader in readers:
-            loop.call_later(random.uniform(0, seconds), reader.stop)  # noqa: S311 - spreads load
-        if readers:
+        streams = {reader.part_of or reader for feed in self._feeds.values() for reader in feed.readers}
+        for stream in streams:
+            loop.call_later(random.uniform(0, seconds), stream.stop)  # noqa: S311 - spreads load
+        if streams:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), seconds + 1.0)
 

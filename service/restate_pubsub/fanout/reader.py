@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -32,6 +32,13 @@ NEVER = float("-inf")
 
 HISTORY = 64
 """A reader who comes takes so many of the newest messages as they are: reading them joined costs a call."""
+
+
+class Stoppable(Protocol):
+    """A stream, as far as its end is concerned."""
+
+    def stop(self) -> None:
+        """End it after what is being written."""
 
 
 class Reader:
@@ -60,6 +67,7 @@ class Reader:
         "_wake",
         "feed",
         "on_wake",
+        "part_of",
         "reset",
         "start",
     )
@@ -72,8 +80,13 @@ class Reader:
         on_close: Callable[[Reader], None],
         *,
         join: bool = False,
+        part_of: Stoppable | None = None,
     ) -> None:
-        """Join the feed; nothing is decided until it is known where to begin. `join`: history may come joined."""
+        """Join the feed; nothing is decided until it is known where to begin.
+
+        `join`: history may come joined. `part_of` is a stream that has more readers, if it is of one.
+        """
+        self.part_of = part_of
         self.start = start
         self.feed = feed
         self.reset: Reset | None = None

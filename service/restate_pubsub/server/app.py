@@ -57,6 +57,7 @@ from restate_pubsub.web.page_client import routes as page_client
 from restate_pubsub.web.probes import Probes
 from restate_pubsub.web.publishing import Publishing
 from restate_pubsub.web.round_trip import CODES, RoundTrip
+from restate_pubsub.web.several.several_streams import SeveralStreams
 from restate_pubsub.web.streams import Streams
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     callers = Callers(settings, limits, guard)
     admission = Admission(quota_of(settings))
     streams = Streams(settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission)
+    several = SeveralStreams(
+        settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission, beats=streams.beats
+    )
     ending = Ending()
     publishing = Publishing(
         PubsubClient(writing, retry=RetryPolicy(seconds=settings.publish_timeout), limits=limits),
@@ -220,6 +224,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
             *console,
             *page_client.routes(),
             Mount(settings.restate_path, AfterInvocations(endpoint)),
+            Route(settings.sse_path, several.endpoint, methods=["GET"]),
             Route(topic, streams.endpoint, methods=["GET"]),
             Route(topic, publishing.endpoint, methods=["POST", "PUT", "DELETE"]),
         ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +15,7 @@ from restate_pubsub.access.grants import Action
 from restate_pubsub.access.tokens import Guard
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.web.requests import topic_of
+from restate_pubsub.web.several.requested import topics_of
 
 if TYPE_CHECKING:
     from restate_pubsub.settings.fields import Settings
@@ -43,13 +46,32 @@ class Callers:
             PubsubError: not a topic, or not for this caller.
 
         """
+        (topic,), expires = await self._permitted(request, action, self._topic)
+        return topic, expires
+
+    async def permitted_several(self, request: Request, action: Action) -> tuple[list[str], float | None]:
+        """Return the topics that the query names, each of which is permitted, and when the permission ends.
+
+        Raises:
+            PubsubError: not topics, or one of them is not for this caller.
+
+        """
+        return await self._permitted(request, action, partial(topics_of, limits=self._limits))
+
+    def _topic(self, request: Request) -> list[str]:
+        return [topic_of(request, self._path, self._limits)]
+
+    async def _permitted(
+        self, request: Request, action: Action, topics_of_: Callable[[Request], list[str]]
+    ) -> tuple[list[str], float | None]:
         guard = self._guard
         grant = None if guard is None else await guard.verify(request)
-        topic = topic_of(request, self._path, self._limits)
+        topics = topics_of_(request)
         if guard is None or grant is None:
-            return topic, None
-        guard.check(grant, action, topic)
-        return topic, grant.expires
+            return topics, None
+        for topic in topics:
+            guard.check(grant, action, topic)
+        return topics, grant.expires
 
     def client(self, request: Request) -> str:
         """Return the name under which the request is counted."""

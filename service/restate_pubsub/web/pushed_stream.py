@@ -13,6 +13,7 @@ from restate_pubsub.fanout.window import Missing
 if TYPE_CHECKING:
     from restate_pubsub.web.beats import Beats
     from restate_pubsub.web.opening import Opening
+    from restate_pubsub.web.several.several_reader import SeveralReader
     from restate_pubsub.web.sse_reader import SseReader
     from restate_pubsub.web.wire import Wire
 
@@ -30,7 +31,7 @@ class PushedStream:
 
     def __init__(
         self,
-        reader: SseReader,
+        reader: SseReader | SeveralReader,
         opening: Opening,
         *,
         beat: bytes,

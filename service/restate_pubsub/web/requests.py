@@ -34,6 +34,16 @@ def topic_of(request: Request, mount: str, limits: Limits) -> str:
     # decoded as a whole before the mount is cut off: the mount's own letters may be escaped as well.
     raw = request.scope.get("raw_path") or request.scope["path"].encode()
     name = unquote_to_bytes(raw)[len(request.scope.get("root_path", "").encode()) + len(mount) + 1 :]
+    return topic_named(name, limits)
+
+
+def topic_named(name: bytes, limits: Limits) -> str:
+    """Return the topic of that name, whose percent-escapes are decoded already.
+
+    Raises:
+        InvalidTopic: empty, too long, or not UTF-8.
+
+    """
     try:
         topic = name.decode()
     except UnicodeDecodeError:
@@ -50,17 +60,42 @@ def start_of(request: Request) -> Start:
         InvalidRequest: not an offset, or one that no topic can have.
 
     """
+    resumed = resumed_from(request)
+    return start_at(request.query_params.get("offset")) if resumed is None else place_of(*resumed)
+
+
+def resumed_from(request: Request) -> tuple[str, str] | None:
+    """Return the id of the last event that the reader has, after the name under which it came; None without one."""
     for name, value in (
         ("Last-Event-ID", request.headers.get("last-event-id")),
         ("lastEventId", request.query_params.get("lastEventId")),
     ):
         if value:
-            offset = _number(name, value)
-            if offset < 0:
-                msg = f"{name} {value!r} is negative: send the id of the last event"
-                raise InvalidRequest(msg)
-            return Start("offset", offset, resumes=True)
-    text = request.query_params.get("offset")
+            return name, value
+    return None
+
+
+def place_of(name: str, text: str) -> Start:
+    """Return where a reader goes on that has read before; `name` is what says so.
+
+    Raises:
+        InvalidRequest: not an offset, or one that no topic can have.
+
+    """
+    offset = _number(name, text)
+    if offset < 0:
+        msg = f"{name} {text!r} is negative: send the id of the last event"
+        raise InvalidRequest(msg)
+    return Start("offset", offset, resumes=True)
+
+
+def start_at(text: str | None) -> Start:
+    """Return where a reader begins by its `offset`.
+
+    Raises:
+        InvalidRequest: not an offset, or one that no topic can have.
+
+    """
     if not text:
         return Start()
     if text == "latest":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from restate_pubsub.web.beats import Beats
+    from restate_pubsub.web.several.several_reader import SeveralReader
     from restate_pubsub.web.sse_reader import SseReader
     from restate_pubsub.web.views.view_reader import ViewReader
 
@@ -54,7 +55,7 @@ class StreamResponse:
 
     def __init__(
         self,
-        reader: SseReader | ViewReader,
+        reader: SseReader | SeveralReader | ViewReader,
         *,
         retry: float,
         heartbeat: float,
@@ -101,7 +102,7 @@ class StreamResponse:
 
     def _pushed(self, beats: Beats) -> PushedStream:
         return PushedStream(
-            cast("SseReader", self._reader),  # a view has no `beats`
+            cast("SseReader | SeveralReader", self._reader),  # a view has no `beats`
             self._opening,
             beat=self._beat,
             beats=beats,
@@ -213,7 +214,7 @@ def come_back(retry: float) -> Response:
     return Response(opening_for(retry), headers=HEADERS, media_type=MEDIA_TYPE)
 
 
-async def _frames(opening: Opening, reader: SseReader | ViewReader) -> AsyncIterator[bytes]:
+async def _frames(opening: Opening, reader: SseReader | SeveralReader | ViewReader) -> AsyncIterator[bytes]:
     """Yield the opening, in one write with what the reader has without waiting, and then what comes."""
     chunks = reader.chunks()
     waiting = asyncio.ensure_future(anext(chunks, b""))

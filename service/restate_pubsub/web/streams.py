@@ -69,7 +69,8 @@ class Streams:
         self._metrics = metrics
         self._callers = callers
         self._admission = admission
-        self._beats = Beats(settings.heartbeat)
+        self.beats = Beats(settings.heartbeat)
+        """The heartbeats of all streams, those of several topics too."""
 
     async def endpoint(self, request: Request) -> Response | StreamResponse:
         """Answer `GET` and `HEAD`.
@@ -97,7 +98,7 @@ class Streams:
             place = await self._admission.enter(client, topic)
             undo.callback(place.leave)
             if not self._hub.follows(topic):
-                await self._admission.new_topic(client, lambda: self._hub.topics)
+                await self._admission.new_topics(client, lambda: self._hub.topics)
             opened = None if view is None else view.begin(await self._hub.position(topic))
             if view is not None and opened is None:
                 return Response(status_code=204, headers={"cache-control": "no-store"})
@@ -111,20 +112,22 @@ class Streams:
                 retry=settings.retry,
                 heartbeat=settings.heartbeat,
                 send_timeout=settings.send_timeout,
-                on_slow=partial(self._slow, client),
-                lasts=_lasts(settings.stream_max_age, expires),
+                on_slow=partial(cut_off, self._metrics, client, settings.send_timeout),
+                lasts=lasting(settings.stream_max_age, expires),
                 on_end=place.leave,
             )
             if opened is not None:
                 response = respond(ViewReader(reader, opened.dialect), headers=opened.headers)
             else:
-                response = respond(SseReader(reader), visible_heartbeats=visible_heartbeats, beats=self._beats)
+                response = respond(SseReader(reader), visible_heartbeats=visible_heartbeats, beats=self.beats)
             undo.pop_all()  # from here on the response holds the place, and gives it back at its end
             return response
 
-    def _slow(self, client: str) -> None:
-        log.info("a reader took nothing and was cut off", client=client, seconds=self._settings.send_timeout)
-        self._metrics.slow_reader()
+
+def cut_off(metrics: Metrics, client: str, seconds: float) -> None:
+    """Note that a client took nothing for so many seconds."""
+    log.info("a reader took nothing and was cut off", client=client, seconds=seconds)
+    metrics.slow_reader()
 
 
 async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
@@ -137,19 +140,31 @@ async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
     if (strict or start.resumes or start.kind != "offset") and not reader.begin():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reader.resolve_start(), STRICT_PATIENCE if strict else PATIENCE)
-    if strict and not reader.resolved:
-        msg = "Restate did not say where the topic begins, and strict=true wants to know: try again"
+    if strict:
+        check_there(reader)
+    return start.resumes and reader.finished
+
+
+def check_there(reader: Reader | None, of: str = "") -> None:
+    """Refuse a strict reader; `of` says of which topic, where the request names several.
+
+    Raises:
+        PubsubError: what it asks for is gone or not known.
+
+    """
+    if reader is None or not reader.resolved:
+        msg = f"{of}Restate did not say where the topic begins, and strict=true wants to know: try again"
         raise Unavailable(msg, public=msg)
-    if strict and reader.reset is not None:
+    if reader.reset is not None:
         gone = OffsetGone(reader.reset.requested, reader.reset.head)
         if reader.reset.requested > reader.reset.tail:
             past = f"Offset {reader.reset.requested} is past the tail {reader.reset.tail}"
             gone.message = f"{past}: the topic's counter was lost"
+        gone.message = of + gone.message
         raise WithMembers(gone, requested=reader.reset.requested, head=reader.reset.head, tail=reader.reset.tail)
-    return start.resumes and reader.finished
 
 
-def _lasts(max_age: float, expires: float | None) -> float | None:
+def lasting(max_age: float, expires: float | None) -> float | None:
     """Return how long a stream may last: until its token ends, and not past its greatest age (0: none)."""
     ends = [] if expires is None else [max(expires - time.time(), 0.0)]
     if max_age:

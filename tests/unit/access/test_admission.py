@@ -226,13 +226,13 @@ async def test_new_topics_of_a_client_wait_for_their_turn() -> None:
     time = Time()
     let = admission(time, topic_rate_per_client=2)
     for _ in range(50):
-        await let.new_topic("a", lambda: 0)
+        await let.new_topics("a", lambda: 0)
     assert time.slept == [at * 0.5 for at in range(1, 11)]
     with pytest.raises(TooMany) as caught:
-        await let.new_topic("a", lambda: 0)
+        await let.new_topics("a", lambda: 0)
     assert (caught.value.code, caught.value.retry_after) == ("topic-rate-of-client", 5.5)
     time.slept.clear()
-    await let.new_topic("b", lambda: 0)
+    await let.new_topics("b", lambda: 0)
     assert not time.slept
 
 
@@ -241,8 +241,8 @@ async def test_no_more_topics_than_the_process_follows() -> None:
     time = Time()
     let = admission(time, topics=3, topic_rate_per_client=1)
     topics = iter([2, 3])
-    await let.new_topic("a", lambda: next(topics))
+    await let.new_topics("a", lambda: next(topics))
     with pytest.raises(Busy) as caught:
-        await let.new_topic("b", lambda: next(topics))
+        await let.new_topics("b", lambda: next(topics))
     assert (caught.value.code, caught.value.status) == ("too-many-topics", 503)
     assert caught.value.retry_after > 0

@@ -33,7 +33,7 @@ PREFLIGHT_SECONDS = 7200
 
 
 class Cors:
-    """ASGI middleware for the paths below `path`."""
+    """ASGI middleware for `path` and those below it."""
 
     def __init__(self, app: ASGIApp, *, path: str, origins: Origins, on_refused: Callable[[str, bool], None]) -> None:
         """`on_refused` is told of an origin that is not allowed, and whether its request was a preflight.
@@ -41,13 +41,13 @@ class Cors:
         Other requests are answered all the same: it is the browser that keeps the answer from the page.
         """
         self._app = app
-        self._path = path + "/"
+        self._path = path
         self._origins = origins
         self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer preflights, and add headers to what others answer."""
-        if scope["type"] != "http" or not scope["path"].startswith(self._path):
+        if scope["type"] != "http" or not (scope["path"] == self._path or scope["path"].startswith(self._path + "/")):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -36,6 +36,7 @@ class PublicPort:
         self._app = app
         self._ports = frozenset(public_ports)
         self._metrics_port = metrics_port
+        self._several = sse_path
         self._streams = sse_path + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +53,7 @@ class PublicPort:
             port, path = (scope.get("server") or (None, None))[1], scope["path"]
             public = port in self._ports
             exists = path in HEALTH or (
-                path == PAGE_CLIENT or path.startswith(self._streams) if public else path == "/metrics"
+                path in (PAGE_CLIENT, self._several) or path.startswith(self._streams) if public else path == "/metrics"
             )
             if (public or (port is not None and port == self._metrics_port)) and not exists:
                 raise not_found(path)

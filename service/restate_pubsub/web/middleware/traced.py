@@ -52,15 +52,12 @@ class Traced:
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         topic = scope["path"].removeprefix(self._path).removeprefix("/")
+        route = f"{self._path}/{{topic}}" if topic else self._path
+        attributes = {**about("subscribe", topic), "http.request.method": "GET", "http.route": route}
+        if not topic:  # several topics, which only the query names: it may hold a token, too
+            del attributes["messaging.destination.name"]
         span = self._tracer.start_span(
-            f"GET {self._path}/{{topic}}",
-            context=_parent(scope),
-            kind=SpanKind.SERVER,
-            attributes={
-                **about("subscribe", topic),
-                "http.request.method": "GET",
-                "http.route": f"{self._path}/{{topic}}",
-            },
+            f"GET {route}", context=_parent(scope), kind=SpanKind.SERVER, attributes=attributes
         )
         life = _Life(span, send)
         take_over = scope.get("extensions", {}).get(TAKE_OVER)

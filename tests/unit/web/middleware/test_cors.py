@@ -47,6 +47,14 @@ async def test_a_listed_origin_may_read_with_cookies() -> None:
     assert len(parts) == 3
 
 
+async def test_the_path_of_several_topics_is_one_of_them() -> None:
+    """And what only begins like it is not."""
+    _, headers, _ = await ask("GET", "/pubsub", origin="https://app.example.org")
+    assert "access-control-allow-origin" in headers
+    _, headers, _ = await ask("GET", "/pubsubs", origin="https://app.example.org")
+    assert "access-control-allow-origin" not in headers
+
+
 async def test_a_pattern_gives_no_credentials() -> None:
     """Whoever gets hold of a subdomain does not get its visitors' cookies."""
     for method, more in (("GET", {}), ("OPTIONS", {"access_control_request_method": "POST"})):

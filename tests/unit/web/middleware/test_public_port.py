@@ -80,7 +80,7 @@ async def test_without_a_metrics_port_none_is_one() -> None:
         ("/client/", 404),
         ("/health/live", 200),
         ("/health/ready", 200),
-        ("/pubsub", 404),
+        ("/pubsub", 200),
         ("/pubsubs/t", 404),
         ("/metrics", 404),
         ("/restate/discover", 404),
