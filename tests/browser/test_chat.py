@@ -23,9 +23,9 @@ from support.chat_page import (
     live,
     plain,
     speaking,
-    unreadable,
     written,
 )
+from support.contrast import unreadable
 from support.harness import ROOT
 from support.waiting import until
 

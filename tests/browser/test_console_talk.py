@@ -12,6 +12,7 @@ from restate_pubsub import PubsubClient, StreamStopped, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
 from support.asking import Asking
 from support.console_page import follow, rows, sideways
+from support.contrast import unreadable
 from support.faults import Proxy
 from support.harness import Service, call, publish
 
@@ -162,15 +163,25 @@ async def test_joined_messages_are_one_row_with_all_their_ids(
     assert [f"101{TO}301", "302"] == [row[0] for row in shown]
 
 
-async def test_a_phone_shows_all_of_it(
+async def test_every_note_can_be_read(
     page: Page, service: Service, asking: Asking, client: PubsubClient, restate: RestateServer, topic: str
 ) -> None:
-    """On 320 pixels nothing makes the page scroll sideways."""
-    await page.set_viewport_size({"width": 320, "height": 640})
-    await client.stop(topic, "never-opened", reason="a reason of some length, as people give them")
-    await asking.ask(topic, {"tool": "send_mail", "to": "somebody@" + "example." * 20})
+    """In light and in dark, and on 320 pixels, where nothing makes the page scroll sideways."""
     messages = [{"data": {"text": f"{token} "}} for token in range(100)]
     await call(restate, topic, "append", {"messages": messages, "join": "text"})
+    await client.stop(topic, "never-opened", reason="a reason of some length, as people give them")
+    await client.stop(topic)
     await follow(page, service.url, topic)
-    await expect(page.locator("#asked")).to_have_text("1 open question")
+    await rows(page, 2)
+    await asking.ask(topic, {"tool": "send_mail"})
+    await rows(page, 3)
+    await client.answer(topic, await asked(page), {"yes": True})
+    await rows(page, 4)
+    await asking.ask(topic, {"tool": "send_mail", "to": "somebody@" + "example." * 20})
+    await rows(page, 5)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        assert await unreadable(page) == []
+    await page.set_viewport_size({"width": 320, "height": 640})
     assert await sideways(page) <= 0
+    assert await unreadable(page) == []

@@ -13,7 +13,7 @@ export class TalkBack {
     if (event === "reset") return this.#all("not known", { forget: "not known" }); // its answer may be what was missed
     if (event === "end") return this.#all("not answered");
     if (!["stop", "question", "answer"].includes(event)) return null;
-    const { id, withdrawn } = Object(JSON.parse(data));
+    const { id, withdrawn } = parsed(data);
     if (event === "stop") return id === undefined ? new Note("every stream") : null;
     if (typeof id !== "string") return null; // older than the names' being reserved: a message like any other
     if (event === "question") return this.#ask(id, place);
@@ -37,6 +37,15 @@ export class TalkBack {
       else note.say(words);
     }
     return null;
+  }
+}
+
+/** What an event says; nothing of what somebody else wrote into the topic's state, which a note must not stop over. */
+function parsed(data) {
+  try {
+    return Object(JSON.parse(data));
+  } catch {
+    return {};
   }
 }
 
