@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 CLIENTS := tests/clients/node_modules/.package-lock.json
 NEXTJS := tests/proxies/nextjs/node_modules/.package-lock.json
+DEMO_AGENT := $(if $(FRAMEWORK),.agents/$(FRAMEWORK)/.done)
 JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
@@ -49,8 +50,18 @@ $(JAVASCRIPT): clients/javascript/package.json clients/javascript/package-lock.j
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs (ARGS=--public: for other machines, too)
 	@exec $(BIN)/restate-pubsub dev $(ARGS)
 
-demo: $(VENV)/.done $(NODE_MODULES) ## The example chat: Restate, service, agent and page; prints one URL (ARGS=--public as above)
-	@exec $(BIN)/python examples/chat/demo.py $(ARGS)
+demo: $(VENV)/.done $(NODE_MODULES) $(DEMO_AGENT) ## The example chat: Restate, service, agent and page; prints one URL (ARGS=--public as above; FRAMEWORK=pydantic-ai, openai-agents, langchain or adk: an agent of that framework)
+	@exec $(BIN)/python examples/chat/demo.py $(DEMO_OPTIONS) $(ARGS)
+
+# Each framework lives in an environment of its own, with the library as it is here.
+ifdef FRAMEWORK
+DEMO_OPTIONS = --agent examples/agents/$(subst -,_,$(FRAMEWORK))_agent.py --agent-python .agents/$(FRAMEWORK)/bin/python
+endif
+.agents/%/.done: examples/agents/%.txt pyproject.toml $(VENV)/.done
+	@echo "setting up .agents/$* …"
+	@test -x .agents/$*/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .agents/$*
+	@$(BIN)/uv pip install -q --python .agents/$*/bin/python -r $< -e .
+	@touch $@
 
 test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
@@ -155,4 +166,4 @@ lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .audit node_modules tests/clients/node_modules tests/proxies/nextjs/node_modules clients/javascript/node_modules clients/javascript/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .agents .audit node_modules tests/clients/node_modules tests/proxies/nextjs/node_modules clients/javascript/node_modules clients/javascript/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -129,7 +129,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--service-port", type=int, default=9080, help="the service (default 9080)")
     parser.add_argument("--agent-port", type=int, default=9081, help="the agent (default 9081)")
     parser.add_argument("--folder", type=Path, default=CHECKOUT / ".restate" / "chat", help="data and logs")
+    parser.add_argument("--agent", type=Path, default=HERE / "agent.py", help="the agent's program (default agent.py)")
+    parser.add_argument(
+        "--agent-python", type=Path, default=Path(sys.executable), help="what runs it (default this Python)"
+    )
     given = parser.parse_args()
+    given.agent, given.agent_python = given.agent.absolute(), given.agent_python.absolute()
     if given.public:
         given.host = EVERYWHERE
     return given
@@ -171,8 +176,9 @@ async def main() -> int:
     )
     agent = Part(
         "the agent",
-        [python, str(HERE / "agent.py")],
+        [str(given.agent_python), str(given.agent)],
         folder / "agent.log",
+        PYTHONPATH=str(HERE),  # an agent that lies elsewhere finds what this one has
         RESTATE_INGRESS_URL=ingress,
         CHAT_AGENT_BIND=f"127.0.0.1:{given.agent_port}",
     )
