@@ -21,9 +21,10 @@ from support.waiting import PATIENCE, until
 class Demo:
     """`examples/chat/demo.py` as a process."""
 
-    def __init__(self, folder: Path, *, cwd: Path = ROOT, **env: str) -> None:
-        """Choose free ports; `cwd` is where it is started, `env` what its environment has besides."""
+    def __init__(self, folder: Path, *options: str | Path, cwd: Path = ROOT, **env: str) -> None:
+        """Choose free ports; `options` are the demo's own, `cwd` is where it starts, `env` what it gets besides."""
         self.folder = folder
+        self._options = options
         self.cwd = cwd
         self.env = os.environ | env
         self.port = free_port()
@@ -43,6 +44,7 @@ class Demo:
         ports = [word for option in options for word in (f"--{option}", str(free_port()))]
         self._ingress, self._admin = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[3]}"
         command = [sys.executable, str(ROOT / "examples" / "chat" / "demo.py"), "--port", str(self.port), *ports]
+        command += map(str, self._options)
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command, "--folder", str(self.folder), cwd=self.cwd, env=self.env, stdout=log, stderr=log

@@ -39,7 +39,8 @@ class Turn {
     this.speaker = element("h2", "unseen", "Answer");
     this.speaker.hidden = true;
     this.root.append(element("h2", "unseen", "You"), this.user, this.state, this.tools, this.speaker, this.answer, waiting);
-    this.text = "";
+    this.steps = new Map(); // what each has written; a step is one call of a model, and tried again by itself
+    this.cards = new Map(); // tools, by the id of their call
     this.unsaid = "";
     this.attempts = 1;
     this.done = false;
@@ -60,38 +61,38 @@ class Turn {
     this.state.classList.toggle("bad", bad);
   }
 
-  call(name, given) {
+  get text() {
+    return [...this.steps.values()].filter(Boolean).join("\n\n");
+  }
+
+  call(name, given, id, step) {
     const card = element("details", "tool");
+    if (step) this.write("", step);
     const summary = element("summary", "");
     summary.append(icon("M5 7.5 9.5 12 5 16.5M12.5 16.5H19"));
     summary.append(element("span", "name", name.replaceAll("_", " ")));
     summary.append(element("span", "brief", Object.values(given).join(", ")));
-    this.outcome = element("span", "outcome", "running");
-    summary.append(this.outcome);
-    this.details = element("dl", "");
-    this.detail("Called with", given);
-    card.append(summary, this.details);
+    const outcome = element("span", "outcome", "running");
+    summary.append(outcome);
+    const details = element("dl", "");
+    detail(details, "Called with", given);
+    card.append(summary, details);
     this.tools.append(card);
+    this.cards.set(id, { card, outcome, details, step });
   }
 
-  result(value) {
-    const card = [...this.tools.querySelectorAll(".tool")].at(-1);
+  result(value, id) {
+    const { card, outcome, details } = this.cards.get(id) ?? {};
     if (!card) return;
     card.classList.add("returned");
-    this.outcome.textContent = outcomeOf(value);
-    speak(`A tool returned ${this.outcome.textContent}.`);
-    this.detail("Returned", value);
+    outcome.textContent = outcomeOf(value);
+    speak(`A tool returned ${outcome.textContent}.`);
+    detail(details, "Returned", value);
   }
 
-  detail(name, value) {
-    const shown = element("dd", "");
-    shown.append(element("pre", "", JSON.stringify(value)));
-    this.details.append(element("dt", "", name), shown);
-  }
-
-  write(text) {
-    this.speaker.hidden = false;
-    this.text += text;
+  write(text, step) {
+    if (text) this.speaker.hidden = false;
+    this.steps.set(step, (this.steps.get(step) ?? "") + text);
     this.unsaid += text;
     if (/[.!?]\**$/.test(text)) {
       speak(this.unsaid);
@@ -101,19 +102,26 @@ class Turn {
   }
 
   /** The step is tried again: strike out what it wrote, if somebody has seen it, and make room for the new words. */
-  restart() {
+  restart(step) {
     this.attempts += 1;
-    if (current && this.answer.childNodes.length) {
+    const text = this.steps.get(step);
+    if (current && text) {
       const gone = element("del", "gone");
       gone.setAttribute("aria-hidden", "true");
       const words = element("div", "");
-      words.append(...this.answer.childNodes);
+      show(words, text);
       gone.append(words);
       gone.addEventListener("animationend", () => gone.remove());
       this.answer.before(gone);
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) gone.remove();
     }
-    this.text = this.unsaid = "";
+    this.steps.set(step, "");
+    for (const [id, tool] of this.cards) {
+      if (!step || tool.step !== step) continue;
+      tool.card.remove();
+      this.cards.delete(id);
+    }
+    this.unsaid = "";
     speak("The step failed. The answer begins again.");
     this.badge ??= element("div", "retried");
     this.badge.textContent = `Attempt ${this.attempts} · the step was tried again`;
@@ -149,6 +157,12 @@ function outcomeOf(value) {
   return value.sent ? "sent" : "not sent";
 }
 
+function detail(details, name, value) {
+  const shown = element("dd", "");
+  shown.append(element("pre", "", JSON.stringify(value)));
+  details.append(element("dt", "", name), shown);
+}
+
 function icon(path) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -161,6 +175,11 @@ function icon(path) {
 function turnOf(id) {
   if (!turns.has(id)) turns.set(id, new Turn(id));
   return turns.get(id);
+}
+
+/** A step is the turn itself, or one of its steps: the agents of frameworks have several in a turn. */
+function turnOfStep(id) {
+  return [...turns.values()].find((turn) => turn.steps.has(id)) ?? turnOf(id);
 }
 
 // Words may come faster than frames: draw each answer once a frame.
@@ -202,22 +221,22 @@ const handlers = {
   message(said) {
     const turn = turnOf(said.turn);
     if (said.role === "user") turn.ask(said.content);
-    else if (said.call) turn.call(said.call, said.arguments);
-    else if (said.role === "tool") turn.result(said.result);
+    else if (said.call) turn.call(said.call, said.arguments, said.id, said.step);
+    else if (said.role === "tool") turn.result(said.error ?? said.result, said.id);
   },
-  token: (said) => turnOf(said.turn).write(said.text),
-  restart: (said) => turnOf(said.id).restart(),
+  token: (said) => turnOf(said.turn).write(said.text, said.step ?? said.turn),
+  restart: (said) => turnOfStep(said.id).restart(said.id),
   question: (said) => turnOf(said.question.turn).question(said.id, said.question),
   answer: (said) => questions.get(said.id)?.end(said),
   stop(said) {
-    if (said.id) turnOf(said.id).stop();
+    if (said.id) turnOfStep(said.id).stop();
     else for (const turn of turns.values()) if (!turn.done) turn.stop(); // all that were unfinished
   },
   done: (said) => turnOf(said.turn).finish(),
   failed(said) {
     const turn = turnOf(said.turn);
     turn.finish();
-    turn.say(`There is no answer: ${said.error}`, true);
+    if (!turn.stopped) turn.say(`There is no answer: ${said.error}`, true);
   },
   reset() {
     // What we asked for is gone, and so may be the beginning of what is shown.
@@ -352,7 +371,7 @@ async function stopTurn(turn) {
   draw();
   turn.say("Stopping");
   try {
-    await stop(url, { id: turn.id, reason: "the reader pressed stop" });
+    await stop(url, { id: [...turn.steps.keys()].at(-1) ?? turn.id, reason: "the reader pressed stop" });
     turn.say("");
     if (turn.asked?.isOpen) await turn.asked.say(false);
   } catch (error) {
