@@ -124,11 +124,12 @@ screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png and docs/console
 	@tests/debian-packages require chromium fonts-inter fonts-jetbrains-mono
 	CHAT_SCREENSHOT=docs/chat.png CONSOLE_SCREENSHOT=docs/console.png $(BIN)/pytest tests/browser -k picture
 
-check: $(VENV)/.done ## Lint, format, types, import contract
+check: $(VENV)/.done ## Lint, format, types, import contract, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/zizmor --offline --quiet --pedantic .github
 
 format: $(VENV)/.done ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -142,8 +143,10 @@ test-image: $(VENV)/.done $(NODE_MODULES) ## Build the image and run it, read-on
 	@built=$$(STAND_IN_BASE=1 tests/image/build localhost/restate-pubsub:test) && TEST_IMAGE="$$built" $(BIN)/pytest -s tests/image
 
 # checkov has dozens of dependencies that nothing else here needs, so it lives by itself.
-audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfile
+audit: $(VENV)/.done ## Look for what is insecure in the chart and the Dockerfile, and for known holes in what is locked
 	@test -x .audit/bin/checkov || { $(PYTHON) -m venv .audit && .audit/bin/pip install -q --disable-pip-version-check checkov==3.3.30; }
+	@test -x .audit/known-holes/bin/pip-audit || { $(PYTHON) -m venv .audit/known-holes && .audit/known-holes/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1; }
+	$(BIN)/python config/known_holes.py .audit/known-holes/bin/pip-audit
 	PYTHONPATH=tests $(BIN)/python tests/chart/audit.py .audit/bin/checkov
 
 bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others (some 20 minutes); writes docs/benchmarks.md

@@ -1,7 +1,7 @@
 """Make what users install: `make release` writes it into dist/, the same bytes each time from the same commit.
 
-Wheel and sdist of the library (the service is its extra `server`), the npm package for pages, the chart, the notes of
-this version out of CHANGELOG.md, and SHA256SUMS of all of them. Nothing is fetched.
+Wheel and sdist of the library (the service is its extra `server`), the npm package for pages, the chart, what is in
+them (CycloneDX), the notes of this version out of CHANGELOG.md, and SHA256SUMS of all of them. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import tomllib
 from pathlib import Path
 
 import helm_python
+
+import sbom
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "helm" / "restate-pubsub"
@@ -85,6 +87,13 @@ def npm_package(dist: Path) -> None:
     (dist / f"restate-pubsub-{version()}.tgz").rename(dist / f"restate-pubsub-npm-{version()}.tgz")
 
 
+def contents(dist: Path, epoch: int) -> None:
+    """Write down what the service and the npm package bring along."""
+    of, client = version(), ROOT / "clients" / "javascript"
+    (dist / f"restate-pubsub-{of}.cdx.json").write_text(sbom.service(ROOT / "requirements.lock", of, epoch))
+    (dist / f"restate-pubsub-npm-{of}.cdx.json").write_text(sbom.npm_package(client, of, epoch))
+
+
 def sums(dist: Path) -> str:
     """Return the line that `sha256sum --check` reads for each file."""
     files = sorted(path for path in dist.iterdir() if path.name != SUMS)
@@ -99,6 +108,7 @@ def release(dist: Path) -> None:
     packages(dist, epoch)
     npm_package(dist)
     chart(dist, epoch)
+    contents(dist, epoch)
     (dist / "NOTES.md").write_text(notes((ROOT / "CHANGELOG.md").read_text(), version()))
     (dist / SUMS).write_text(sums(dist))
 

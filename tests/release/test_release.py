@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 import release
 
@@ -33,6 +36,8 @@ def test_it_has_what_users_install(made: Path) -> None:
         f"restate_pubsub-{of}.tar.gz",
         f"restate-pubsub-{of}.tgz",
         f"restate-pubsub-npm-{of}.tgz",
+        f"restate-pubsub-{of}.cdx.json",
+        f"restate-pubsub-npm-{of}.cdx.json",
         "NOTES.md",
         "SHA256SUMS",
     }
@@ -100,3 +105,27 @@ def test_a_version_without_notes_is_not_released() -> None:
     """The error says what is missing."""
     with pytest.raises(ValueError, match=r"neither '## 0\.2\.0' nor '## Unreleased'"):
         release.notes("# C\n\n## 0.1.0\n\nOld.\n", "0.2.0")
+
+
+@pytest.mark.parametrize(
+    ("part", "brings", "not_brings"), [("", "hypercorn", "pytest"), ("npm-", "eventsource-parser", "esbuild")]
+)
+def test_what_a_release_brings_along_is_written_down(made: Path, part: str, brings: str, not_brings: str) -> None:
+    """By CycloneDX's schema, with a version and a licence of each package; what only builds and tests is not there."""
+    text = (made / f"restate-pubsub-{part}{release.version()}.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    components = {one["name"]: one for one in json.loads(text)["components"]}
+    assert brings in components
+    assert not_brings not in components
+    assert [] == [name for name, one in components.items() if not (one.get("version") and one.get("licenses"))]
+
+
+def test_what_the_service_brings_along_is_what_is_locked(made: Path) -> None:
+    """The image installs these, and no others."""
+    text = (made / f"restate-pubsub-{release.version()}.cdx.json").read_text()
+    found = {f"{one['name']}=={one['version']}" for one in json.loads(text)["components"]}
+    locked = re.findall(
+        r"^([^\s;]+==[^\s;]+)(?: ;.*)? \\$", (release.ROOT / "requirements.lock").read_text(), re.MULTILINE
+    )
+    everywhere = re.findall(r"^([^\s;]+==[^\s;]+) \\$", (release.ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert set(everywhere) <= found <= set(locked)
