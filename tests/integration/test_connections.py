@@ -196,6 +196,21 @@ async def test_garbage_for_the_restate_endpoint_is_one_refusal(target: Service, 
         assert 400 == (await client.answer(asked))[0]
 
 
+async def test_what_proves_who_somebody_is_stands_in_no_log(target: Service, topic: str) -> None:
+    """Over both versions of HTTP, at the level for debugging: neither the header, nor the cookie, nor the query."""
+    secrets = [b"Bearer in-a-header", b"pubsub=in-a-cookie", b"in-a-query"]
+    path = f"/pubsub/{topic}?access_token=".encode() + secrets[2]
+    more = [(b"authorization", secrets[0]), (b"cookie", secrets[1])]
+    async with Http2Client.connect(target.port) as client:
+        await client.begun(client.open(path, more=more), b"retry")
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n" % path + b"".join(b"%b: %b\r\n" % pair for pair in more) + b"\r\n")
+    await asyncio.wait_for(reader.readuntil(b"retry"), 10)
+    writer.transport.abort()
+    await until(lambda: no_streams(target), "all streams to be closed")
+    assert [] == [secret for secret in secrets if secret.decode() in target.log]
+
+
 async def test_an_absolute_target_is_a_stream_like_any_other(
     target: Service, restate: RestateServer, topic: str
 ) -> None:

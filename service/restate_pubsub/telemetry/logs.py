@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from restate_pubsub.settings.fields import Settings
 
+OURS = "restate_pubsub"
+"""Who may log at debug. There libraries say what they were sent: hpack each header, with tokens and cookies."""
+
 
 def _trace_ids(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add `trace_id` and `span_id` where there is a span; a process without traces has not loaded what makes them."""
@@ -63,7 +66,8 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     handler.addFilter(restate.RestateLoggingFilter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level.upper())
+    logging.getLogger(OURS).setLevel(settings.log_level.upper())
+    root.setLevel(max(logging.getLogger(OURS).level, logging.INFO))
     for noisy in ("asyncio", "hypercorn.error", "sse_starlette"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
     structlog.configure(
