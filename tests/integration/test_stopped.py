@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from restate_pubsub import InvalidRequest, PubsubClient, StreamStopped, create_pubsub_client
+from restate_pubsub import (
+    InvalidRequest,
+    PubsubClient,
+    StreamFailed,
+    StreamStopped,
+    TopicClosed,
+    create_pubsub_client,
+)
+from restate_pubsub.client import stop_watch
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.protocol.messages import Batch
 from support.harness import ROOT, Service, topic_name
@@ -125,6 +133,7 @@ async def test_a_writer_that_writes_asks_for_nothing(
     client: PubsubClient, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for a stop all the time, and its calls tell it: there is no pull until it is silent."""
+    monkeypatch.setattr(stop_watch, "PACE_SECONDS", 10.0)  # a call that a full machine delays is no silence
     pulls = Pulls(client, monkeypatch)
     with pytest.raises(StreamStopped):
         async with client.stream(topic, id="answer") as stream:
@@ -187,9 +196,49 @@ async def test_what_cannot_be_stopped_says_so(client: PubsubClient) -> None:
         assert client.stream(topic_name(), id="a").stopped
 
 
-async def test_a_topic_that_ends_or_goes_away_leaves_the_wait_to_the_stream(client: PubsubClient) -> None:
-    """Deleted: what comes after is still read. Closed: the writer's next call says so."""
-    topic = topic_name()
+async def test_a_stop_that_was_truncated_is_not_missed(client: PubsubClient, topic: str) -> None:
+    """The event is gone before anybody waits: the topic is asked, which remembers the stop."""
+    with pytest.raises(StreamStopped):
+        async with client.stream(topic, id="answer") as stream:
+            told = await client.stop(topic, "answer", reason="enough")
+            await client.truncate(topic, 1)
+            stopped = await asyncio.wait_for(stream.stopped, SOON)
+            assert stopped is not None
+            assert (told.offset, "enough") == (stopped.offset, stopped.reason)
+
+
+async def test_who_asks_has_said_nothing(client: PubsubClient, topic: str) -> None:
+    """An attempt that was not stopped goes on waiting; what the one before it said stands until it says something."""
+    async with client.stream(topic, id="answer") as stream:
+        await stream.write("said")
+    with pytest.raises(StreamStopped):
+        async with client.stream(topic, id="answer") as stream:
+            await client.append(topic, [1, 2, 3])
+            await client.truncate(topic, 3)
+            opened = stream.heard_at
+            stopped = stream.stopped
+            await until(lambda: stream.heard_at > opened, "the topic to be asked")
+            assert not stopped.done()
+            assert 4 == (await client.bounds(topic)).tail
+            await client.stop(topic, "answer")
+            assert await asyncio.wait_for(stopped, SOON) is not None
+
+
+async def test_the_end_of_a_topic_ends_the_wait(client: PubsubClient, topic: str) -> None:
+    """Nothing of the stream will be taken any more: its model need not go on, and the block says why."""
+    with pytest.raises(StreamFailed) as failed:
+        async with client.stream(topic, id="answer") as stream:
+            await stream.write("x")
+            await until(lambda: stream.acknowledged, "the first token")
+            stopped = stream.stopped
+            await client.close(topic)
+            assert await asyncio.wait_for(stopped, SOON) is None
+    assert isinstance(failed.value.cause, TopicClosed)
+    assert (1, 1) == (failed.value.acknowledged, failed.value.written)
+
+
+async def test_a_stop_after_a_deletion_is_heard(client: PubsubClient, topic: str) -> None:
+    """What comes after it is still read."""
     with pytest.raises(StreamStopped):
         async with client.stream(topic, id="answer") as stream:
             await stream.write("x")
@@ -198,3 +247,18 @@ async def test_a_topic_that_ends_or_goes_away_leaves_the_wait_to_the_stream(clie
             await client.delete(topic)
             await client.stop(topic, "answer")
             assert await asyncio.wait_for(stopped, SOON) is not None
+
+
+async def test_waits_that_are_given_up_and_begun_again_cost_one_pull(
+    client: PubsubClient, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may wait for each of its tokens anew."""
+    pulls = Pulls(client, monkeypatch)
+    async with client.stream(topic, id="answer") as stream:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.stopped, 1)
+        await until(lambda: pulls.count, "a pull")
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.stopped, 0.02)
+    assert pulls.count == 1

@@ -142,6 +142,7 @@ class TokenStream:
         self.heard_at = float("-inf")
         """When its last call was answered, by the loop's clock."""
         self._stops = stops
+        self._asks: int | None = None
         self._stopped: asyncio.Future[StreamStopped | None] | None = None
         self._appender = appender
         self._topic = topic
@@ -219,9 +220,10 @@ class TokenStream:
     def stopped(self) -> asyncio.Future[StreamStopped | None]:
         """What is done when somebody stops this stream, for a writer whose model is silent.
 
-        Its result is the `StreamStopped` that the next `write` would raise; None if the stream ends without it. It is
-        there within a second of the stop. Waiting for it costs the client one reader of the topic, however many of its
-        streams wait there, and no call for a stream that writes.
+        Its result is the `StreamStopped` that ends the block; None if the stream ends without it: its block is left, or
+        the topic was closed, which the block raises as well. It is there within a second of the stop. Waiting for it
+        costs the client one reader of the topic, however many of its streams wait there, and no call for a stream that
+        writes.
 
         Raises:
             InvalidRequest: the stream has no id, so that nobody can stop it; or its block has not begun.
@@ -234,15 +236,27 @@ class TokenStream:
             msg = "stream: wait for `stopped` within `async with client.stream(…) as stream:`"
             raise InvalidRequest(msg)
         if self._stopped is None or self._stopped.cancelled():
-            self._stopped = self._stops.wait_for(self._topic, self)
             if self._task.done() or self._failed is not None:
+                self._stopped = asyncio.get_running_loop().create_future()
                 self._settle()
+            else:
+                self._stopped = self._stops.wait_for(self._topic, self)
         return self._stopped
 
     def _heard(self, next_offset: int) -> None:
         """Note an answer: a stream that was stopped before would have been refused."""
-        self.unstopped_until = next_offset
+        self.unstopped(next_offset)
         self.heard_at = asyncio.get_running_loop().time()
+
+    def unstopped(self, until: int) -> None:
+        """Note that no stop of this stream lies before an offset."""
+        self.unstopped_until = max(self.unstopped_until, until)
+
+    def ask(self, until: int) -> None:
+        """Call the topic although there is nothing to write; unless it refuses, there was no stop before `until`."""
+        self._asks = until
+        self._more.set()
+        self._enough.set()
 
     def _settle(self) -> None:
         """End the wait for a stop."""
@@ -350,9 +364,12 @@ class TokenStream:
             batch = self._next_batch()
             last = self._done and not self._waiting
             ends = last and (self._close or self._resume or (self._id is not None and not self._cut))
+            asks, self._asks = self._asks, None
             if batch or (ends and not closed):
                 closed = ends
                 await self._append(batch, close=last and self._close, last=last)
+            elif asks is not None:
+                await self._ask(asks)
             if last and self._done and not self._waiting:
                 return
             if pause := self._pace.after(loop.time() - began):
@@ -410,6 +427,17 @@ class TokenStream:
             self.offset = done.offset
         self.acknowledged += len(batch)
         self.next_offset = done.next_offset
+
+    async def _ask(self, until: int) -> None:
+        """Let the topic refuse this stream, if it would refuse what is written next."""
+        try:
+            await self._called((), close=False, last=False)
+        except (Unavailable, CallAborted):
+            self._calls += 1  # under the same key the answer would be the same for ever
+            self.ask(until)
+            return
+        self._calls += 1
+        self._heard(until)
 
     def _joined(self, batch: Sequence[Message]) -> Sequence[Message]:
         """Return what gathered as one message; a counted stream sends each, so that a repetition counts the same."""

@@ -57,6 +57,12 @@ class Request:
     stop: StopRequest | None = None
     halt: Halt | None = None
 
+    @property
+    def asks(self) -> bool:
+        """Whether a stream with attempts writes nothing, and only asks if it would be refused."""
+        ref = self.stream
+        return ref is not None and ref.start is None and not (self.messages or ref.first or ref.last)
+
 
 class Appended(NamedTuple):
     """Where the batch's own messages are: `[offset, next_offset)`."""
@@ -166,6 +172,8 @@ def _done_before(loaded: Loaded, request: Request, admitted: Admitted) -> Append
     """Return where the batch is, if nothing of it is new."""
     bounds, known = loaded.topic.bounds, admitted.known
     if admitted.messages or known != loaded.known or (request.close and not bounds.closed):
+        return None
+    if bounds.closed and request.asks:
         return None
     if known is not None:
         return Appended(known.offset, known.next_offset)

@@ -114,8 +114,8 @@ def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message]
         return Admitted(_ended(_grown(known, messages, tail), ref), messages)
     if ref.attempt != known.successor and not ref.first:
         raise StreamReplaced.by(ref.id, known.offset)
-    if ref.last and not messages:
-        return Admitted(_ended(known, ref), ())  # it has nothing to say instead of what stands there
+    if not messages:  # it only asks, or has nothing to say instead of what stands there
+        return Admitted(_ended(known, ref) if ref.last else known, ())
     announced = 1 if known.count else 0
     if announced:
         messages = [restart_message(ref.id, known.offset), *messages]

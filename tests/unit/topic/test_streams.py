@@ -10,7 +10,7 @@ from restate_pubsub.errors import InvalidRequest, KeyReused, StreamReplaced, Str
 from restate_pubsub.protocol.calls import StreamRef
 from restate_pubsub.protocol.digest import digest
 from restate_pubsub.protocol.messages import Message, stop_message
-from restate_pubsub.topic.streams import KnownStream, admit, stop
+from restate_pubsub.topic.streams import Admitted, KnownStream, admit, stop
 
 
 def tokens(*texts: str) -> list[Message]:
@@ -67,6 +67,15 @@ def test_opening_twice_is_opening_once() -> None:
     assert known == opened(known, "a")
     wrote = admit(known, StreamRef("s", "a"), tokens("x"), 10).known
     assert wrote == opened(wrote, "a", 11)
+
+
+@pytest.mark.parametrize("attempt", ["a", "b"])
+def test_who_only_asks_changes_nothing(attempt: str) -> None:
+    """Not even the attempt that has not written yet: what the one before it said stands until then."""
+    known = KnownStream(10, 12, 2, "a", None if attempt == "a" else "b")
+    assert Admitted(known, ()) == admit(known, StreamRef("s", attempt), (), 15)
+    with pytest.raises(StreamReplaced):
+        admit(known, StreamRef("s", "c"), (), 15)
 
 
 def test_a_stream_that_the_topic_does_not_know_is_refused() -> None:
