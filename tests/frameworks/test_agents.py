@@ -18,12 +18,15 @@ import pytest
 from clients.view_client import client as page_client
 from frameworks.versions import FRAMEWORKS, Framework
 from restate_pubsub import PubsubClient, Received, create_pubsub_client
+from restate_pubsub.commands.child_process import ends_with_us
 from support.environments import environment, wheel
 from support.harness import ROOT, Service, free_port, topic_name
 from support.waiting import until
 
 PROGRAMS = ROOT / "tests" / "frameworks" / "programs"
 ALL = os.environ.get("AGENTS") == "all"
+START_SECONDS = 90
+"""A framework is imported in seconds, but not on a machine that is busy."""
 LONG = pytest.mark.skipif(not ALL, reason="`make test-agents` runs it")
 CHOSEN = [framework for framework in FRAMEWORKS if ALL or framework.short]
 
@@ -57,8 +60,10 @@ class Agent:
     async def start(self) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "program.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*self._words, stdout=log, stderr=log)
-        await until(self._answers, f"the agent to answer:\n{self.log}")
+            self._process = await asyncio.create_subprocess_exec(
+                *self._words, stdout=log, stderr=log, preexec_fn=ends_with_us()
+            )
+        await until(self._answers, f"the agent to answer:\n{self.log}", START_SECONDS)
 
     async def _answers(self) -> bool:
         assert self._process is not None

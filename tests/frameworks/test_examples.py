@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
@@ -31,13 +32,19 @@ def test_there_is_an_agent_of_each_framework() -> None:
 
 
 @pytest.fixture(scope="module", params=CHOSEN)
-async def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
-    """Return the running demo of a framework, started with what `make` would start it with."""
-    framework = request.param
+async def framework(request: pytest.FixtureRequest) -> str:
+    """Return the name of a framework whose environment is there."""
+    framework: str = request.param
     made = await run("make", f".agents/{framework}/.done")
     if made.code and re.search("error sending request|dns error|Failed to fetch", made.out):
         pytest.skip(f"no package index can be reached: {made.out}")
     assert 0 == made.code, made.out
+    return framework
+
+
+@pytest.fixture(scope="module")
+async def demo(framework: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    """Return the running demo of a framework, started with what `make` would start it with."""
     asked = await run("make", "-n", "demo", f"FRAMEWORK={framework}")
     words = shlex.split(next(line for line in asked.out.splitlines() if "demo.py" in line))
     options = words[words.index("examples/chat/demo.py") + 1 :]
@@ -47,6 +54,31 @@ async def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield demo
     finally:
         await demo.stop()
+
+
+HEADINGS = {
+    "pydantic-ai": "Pydantic AI",
+    "openai-agents": "OpenAI Agents",
+    "langchain": "LangChain",
+    "adk": "Google ADK",
+}
+SERVED = """
+served = globals().get("service") or chat
+assert ["answer"] == list(served.handlers)
+restate.app([served])
+"""
+
+
+async def test_the_lines_of_the_documentation_are_a_program(framework: str, tmp_path: Path) -> None:
+    """What docs/agents.md tells to copy runs as it is written there, and makes a service that Restate can call."""
+    text = (ROOT / "docs" / "agents.md").read_text()
+    found = re.search(rf"^## {HEADINGS[framework]}\n\n```python\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert found
+    program = tmp_path / "program.py"
+    program.write_text(found[1] + SERVED)
+    python = ROOT / ".agents" / framework / "bin" / "python"
+    ran = await run(python, program, OPENAI_API_KEY="none", GOOGLE_API_KEY="none", PATH=os.environ["PATH"])
+    assert 0 == ran.code, ran.out
 
 
 async def test_tokens_come_after_a_tool(page: Page, demo: Demo) -> None:
