@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -240,6 +241,24 @@ async def test_a_screen_reader_hears_sentences_and_no_history(page: Page, demo: 
     await complete(page)
     await expect(page.get_by_role("heading", name="Answer")).to_have_count(1)
     assert await spoken.locator("p").count() == 0
+
+
+async def test_words_that_come_as_one_are_heard_as_sentences(page: Page, demo: Demo) -> None:
+    """As a page that is behind gets them: joined, in one message."""
+    prompt = {"turn": "a", "role": "user", "content": "?"}
+    words = {"turn": "a", "text": "One. Two is **1.5**!\n\n- Three"}
+    parts = [
+        f"retry: 500\nid: 1\ndata: {json.dumps(prompt)}\n\n",
+        f'id: 2\nevent: token\ndata: {json.dumps(words)}\n\nid: 2\nevent: end\ndata: {{"nextOffset": 2}}\n\n',
+    ]
+
+    async def say(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=parts.pop(0))
+
+    await page.route("**/pubsub/**", say)
+    await page.goto(demo.url)
+    await expect(page.locator("#connection")).to_have_text("Conversation ended")
+    await expect(page.get_by_role("log").locator("p")).to_have_text(["One.", "Two is 1.5!", "Three"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -206,6 +206,27 @@ async def test_a_turn_that_is_stopped_asks_no_longer(page: Page, demo: Demo) -> 
     assert [1, 1, 0, 0] == [len(events(messages, name)) for name in ("stop", "answer", "mail", "token")]
 
 
+async def test_a_stop_of_all_that_speaks_is_not_for_who_waits_for_a_person(page: Page, demo: Demo) -> None:
+    """It names no turn: the one that speaks is shown as stopped, and the one that asks can still be answered."""
+    await enter(page, demo)
+    await ask(page, MAIL)
+    asked = await question(page)
+    await expect(page.locator(".tool .outcome")).to_have_text("asks first")
+    await ask(page, LONG)
+    await speaking(page)
+    await demo.stop_all(topic(page))
+    await expect(page.locator(".turn").last.locator(".stopped")).to_have_text("Stopped")
+    await expect(page.locator(".stopped")).to_have_count(1)
+    await expect(stop_button(page)).to_be_visible()
+    await asked.get_by_role("button", name="Yes, send it").click()
+    messages = await over(page, demo, turns=2)
+    assert [1, 1, 1] == [len(events(messages, name)) for name in ("stop", "answer", "mail")]
+    await page.reload()
+    await expect(page.locator(".tool .outcome")).to_have_text("sent")
+    await expect(page.locator(".stopped")).to_have_count(1)
+    await expect(stop_button(page)).to_be_hidden()
+
+
 async def test_a_yes_after_the_stop_lets_nothing_act(page: Page, demo: Demo) -> None:
     """Whoever stopped died before it said no: the question is still open, and the stop guards the tool."""
     await enter(page, demo)

@@ -68,6 +68,11 @@ class Demo:
         async with create_pubsub_client(self._ingress) as client:
             await client.close(topic)
 
+    async def stop_all(self, topic: str) -> None:
+        """Stop what is unfinished in a topic, as `restate-pubsub stop` does."""
+        async with create_pubsub_client(self._ingress) as client:
+            await client.stop(topic)
+
     async def messages(self, topic: str) -> list[Received]:
         """Return what is in a topic now."""
         async with create_pubsub_client(self._ingress) as client:

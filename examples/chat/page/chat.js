@@ -72,7 +72,7 @@ class Turn {
     summary.append(icon("M5 7.5 9.5 12 5 16.5M12.5 16.5H19"));
     summary.append(element("span", "name", name.replaceAll("_", " ")));
     summary.append(element("span", "brief", Object.values(given).join(", ")));
-    const outcome = element("span", "outcome", "running");
+    const outcome = element("span", "outcome", this.asked?.isOpen ? "asks first" : "running");
     summary.append(outcome);
     const details = element("dl", "");
     detail(details, "Called with", given);
@@ -91,12 +91,14 @@ class Turn {
   }
 
   write(text, step) {
+    if (text && this.stopped && !this.stoppedByName) this.goOn();
     if (text) this.speaker.hidden = false;
     this.steps.set(step, (this.steps.get(step) ?? "") + text);
     this.unsaid += text;
-    if (/[.!?]\**$/.test(text)) {
-      speak(this.unsaid);
-      this.unsaid = "";
+    // A page that is behind gets many words as one: they are still read aloud a sentence at a time.
+    for (let sentence; (sentence = /^.*?[.!?]\**(?=\s|$)/s.exec(this.unsaid)?.[0]); ) {
+      speak(sentence);
+      this.unsaid = this.unsaid.slice(sentence.length);
     }
     draw(this);
   }
@@ -132,15 +134,35 @@ class Turn {
   question(id, question) {
     questions.set(id, new Question(id, question, { url, place: this.tools, speak, back: $("prompt") }));
     this.asked = questions.get(id);
+    this.mark("running", "asks first");
     draw(this);
   }
 
+  answered({ answer }) {
+    if (answer?.yes === true) this.mark("asks first", "running");
+    draw(this);
+  }
+
+  /** Say of the newest tool what it does now. */
+  mark(before, now) {
+    const outcome = [...this.cards.values()].at(-1)?.outcome;
+    if (outcome?.textContent === before) outcome.textContent = now;
+  }
+
   /** What was said stays, and no more comes. */
-  stop() {
+  stop(byName) {
+    this.stoppedByName ||= byName;
     this.stopped ??= element("div", "stopped", "Stopped");
     this.answer.after(this.stopped);
     this.finish();
     speak("The answer was stopped.");
+  }
+
+  /** A stop of all that was unfinished was not about this turn: it was between two steps. */
+  goOn() {
+    this.stopped.remove();
+    this.stopped = undefined;
+    this.done = false;
   }
 
   finish() {
@@ -192,6 +214,7 @@ function draw(turn) {
     for (const turn of changed) {
       show(turn.answer, turn.text);
       turn.root.classList.toggle("busy", !turn.done);
+      turn.root.classList.toggle("asks", Boolean(turn.asked?.isOpen));
     }
     changed.clear();
     showStop();
@@ -227,10 +250,14 @@ const handlers = {
   token: (said) => turnOf(said.turn).write(said.text, said.step ?? said.turn),
   restart: (said) => turnOfStep(said.id).restart(said.id),
   question: (said) => turnOf(said.question.turn).question(said.id, said.question),
-  answer: (said) => questions.get(said.id)?.end(said),
+  answer(said) {
+    questions.get(said.id)?.end(said);
+    for (const turn of turns.values()) if (turn.asked?.id === said.id) turn.answered(said);
+  },
   stop(said) {
-    if (said.id) turnOfStep(said.id).stop();
-    else for (const turn of turns.values()) if (!turn.done) turn.stop(); // all that were unfinished
+    if (said.id) return turnOfStep(said.id).stop(true);
+    // All that were unfinished, from a command line, say. A turn that waits for a person has no stream open.
+    for (const turn of unfinished()) if (!turn.asked?.isOpen) turn.stop(false);
   },
   done: (said) => turnOf(said.turn).finish(),
   failed(said) {
