@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from restate_pubsub import PubsubClient, StreamStopped, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
@@ -185,3 +185,17 @@ async def test_every_note_can_be_read(
     await page.set_viewport_size({"width": 320, "height": 640})
     assert await sideways(page) <= 0
     assert await unreadable(page) == []
+
+
+async def test_what_has_only_the_name_of_a_question_is_a_message(page: Page, service: Service, topic: str) -> None:
+    """The names were not always reserved: such an event is shown without a note, and reading goes on."""
+    said = ("question\ndata: 7", "question\ndata: {nonsense", "answer\ndata: null", 'end\ndata: {"nextOffset":3}')
+    body = ": open\nretry: 100\n" + "".join(f"id: {place}\nevent: {event}\n\n" for place, event in enumerate(said, 1))
+
+    async def tells(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=body)
+
+    await page.route("**/pubsub/**", tells)
+    await follow(page, service.url, topic)
+    assert [["1", "question"], ["2", "question"], ["3", "answer"], ["4", "end"]] == await named(page, 4)
+    await expect(page.locator("#asked")).to_be_empty()
