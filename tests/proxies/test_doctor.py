@@ -13,6 +13,7 @@ import pytest
 
 from proxies.conftest import ORIGIN
 from proxies.page import section
+from proxies.place import LIMIT
 from proxies.programs import Running, running
 from restate_pubsub.commands.doctor import trials
 from restate_pubsub.commands.doctor.remedies import REMEDIES, SIGNS, anchor
@@ -44,8 +45,6 @@ async def test_it_finds_nothing_behind_a_proxy_that_is_right(service: Service, p
         ("haproxy", ("option http-no-delay", ""), "events"),
         ("haproxy", ("option forwardfor", ""), "client address"),
         ("nginx", ("proxy_http_version 1.1;", "proxy_http_version 1.0;"), "uploads"),
-        ("nginx", ("proxy_read_timeout 1h;", "proxy_read_timeout 500ms;"), "idle stream"),
-        ("haproxy", ("timeout server 1h", "timeout server 500ms"), "idle stream"),
         ("envoy", ("use_remote_address: true", ""), "client address"),
         ("envoy", ("max_concurrent_streams: 512", "max_concurrent_streams: 20"), "HTTP/2"),
         ("envoy", ("timeout: 0s", "timeout: 3s"), "idle stream"),
@@ -63,6 +62,23 @@ async def test_a_fault_comes_with_the_line_that_mends_it(
     assert [subject] == [line[6:22].strip() for line in faults], out
     mends = [line.strip() for line in out.splitlines() if line.strip().startswith("->")]
     assert any(change[0] in line and "docs/proxies.md#" in line for line in mends), out
+
+
+@pytest.mark.parametrize(("name", "line"), [("nginx", "proxy_read_timeout 1h;"), ("haproxy", "timeout server 1h")])
+async def test_a_limit_below_the_heartbeat_is_a_fault(
+    restate: RestateServer, tmp_path: Path, name: str, line: str
+) -> None:
+    """Here the page's, which the tests shorten, before a service whose heartbeat is longer than that."""
+    slow = Service(restate, PUBSUB_HEARTBEAT=f"{4 * LIMIT}s", PUBSUB_TRUSTED_PROXIES="1")
+    await slow.start(register=False)
+    try:
+        async with running(name, slow.url, tmp_path) as proxy:
+            code, out = await slow.command("doctor", proxy.url, "--idle", f"{3 * LIMIT}s")
+    finally:
+        await slow.stop()
+    assert 1 == code
+    assert "FAULT idle stream" in out, out
+    assert any(line in mend for mend in out.splitlines() if mend.strip().startswith("->")), out
 
 
 @pytest.mark.parametrize("trusted", ["0", "1"])
