@@ -11,6 +11,7 @@ import pytest
 from restate_pubsub.topic import questions, state
 from restate_pubsub.topic.memory import Call
 from restate_pubsub.topic.policy import Policy, Retention
+from restate_pubsub.topic.steps import QUIET_CHECKS, IdleCheck
 from simulation import guarantee
 from simulation.world import FAR, World
 
@@ -221,3 +222,43 @@ def test_old_ends_are_forgotten() -> None:
             break
     known = questions.decode(world.topic.state[questions.KEY], 0).by_id
     assert questions.KEPT + 1 >= len(known)
+
+
+def gone(world: World, handler: str) -> Call:
+    """Delete the topic, or let the check come that finds it idle."""
+    if handler == "delete":
+        return world.send("delete")
+    topic = state.decode_topic(world.topic.state[state.METADATA_KEY])
+    check = IdleCheck(topic.timer, topic.bounds.tail, QUIET_CHECKS - 1)
+    return world.send("expire", msgspec.json.encode(check))
+
+
+@pytest.mark.parametrize("handler", ["delete", "expire"])
+@pytest.mark.parametrize("second", ["yes", "withdraw"])
+def test_nobody_waits_for_ever_in_a_topic_that_goes(handler: str, second: str) -> None:
+    """Its deletion is killed before any command, or is not; then somebody acts on the question, and it is deleted."""
+    for command in count():
+        scene = Scene(Policy(retention=Retention(idle=60)), asked=False)
+        world = scene.world
+        ASK(world, scene.question)
+        world.settle(fire=False)
+        call = gone(world, handler)
+        world.stop_at(call, command)
+        world.next_exclusive()
+        while not call.done and world.step(call, world.replicas[0]):
+            pass
+        over = call.done
+        if not over:
+            world.kill(call)
+        acts = OPERATIONS[second](world, scene.question)
+        world.settle(fire=False)
+        if handler == "expire":
+            assert isinstance(acts.outcome, bytes), "a topic with an open question is not idle"
+            assert len(scene.events("answer")) == 1
+        gone(world, "delete")
+        world.settle()
+        guarantee.at_rest(world)
+        assert scene.stored is None
+        assert scene.told is not None or second == "withdraw"
+        if over:
+            return

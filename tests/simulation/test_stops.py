@@ -63,6 +63,7 @@ OPERATIONS: dict[str, Operation] = {
     "delete": call("delete"),
     "sweep": call("sweep", {}),
     "open": opened("a"),
+    "asks": lambda world: world.append(stream=StreamRef("s", "a")),
     "stop": lambda world: world.stop("s", "enough"),
     "stop all": lambda world: world.stop(),
     "keyed": lambda world: world.append("k", "l", stream=StreamRef("key", start=0, digest="", last=True)),
