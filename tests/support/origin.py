@@ -83,6 +83,7 @@ class Origin:
     async def serving(self, service: Service) -> AsyncIterator[Origin]:
         self._service = service
         app = web.Application()
+        app.router.add_get("/pubsub", self.pass_on)
         app.router.add_get("/pubsub/{topic:.*}", self.pass_on)
         app.router.add_post("/pubsub/{topic:.*}", self.pass_on)
         for path, folder in self._files.items():

@@ -20,19 +20,21 @@ export interface Restart {
 
 /**
  * What to do with what a stream says. The function of a message's event name gets it; `message` gets those without one.
- * What a function throws is reported as the page's own mistake, and the stream goes on.
+ * What a function throws is reported as the page's own mistake, and the stream goes on. `topic` is given where the URL
+ * names topics in its query: which of them it is.
  */
 export interface Handlers {
-  message?: (data: any, offset: number) => void;
-  /** The topic is closed, and this was all. Nothing follows. */
-  end?: (data: { nextOffset: number }, offset: number) => void;
-  reset?: (data: Place, offset: number) => void;
-  restart?: (data: Restart, offset: number) => void;
+  message?: (data: any, offset: number, topic?: string) => void;
+  /** The topic is closed, and this was all of it. Nothing follows: of several, in this one. */
+  end?: (data: { nextOffset: number }, offset: number, topic?: string) => void;
+  reset?: (data: Place, offset: number, topic?: string) => void;
+  restart?: (data: Restart, offset: number, topic?: string) => void;
   /** Every message and every event of the stream's own, before the function of its name. */
-  "*"?: (name: string, data: any, offset: number) => void;
+  "*"?: (name: string, data: any, offset: number, topic?: string) => void;
   /**
    * There is a stream, or there is none any more, and it is tried again. `next` is the offset at which it goes on: where
-   * a stream from `latest` or the last few begins, for example. Nothing, where the page has not learnt it yet.
+   * a stream from `latest` or the last few begins, for example. Nothing, where the page has not learnt it yet, and for
+   * several topics.
    */
   connection?: (live: boolean, next?: number) => void;
   /** The service refuses for good: return true to try again all the same, after a pause. */
@@ -41,7 +43,10 @@ export interface Handlers {
 }
 
 export interface FollowOptions extends Access {
-  /** Where to go on: the offset after the last message that the page has. It wins over the URL's `offset`. */
+  /**
+   * Where to go on: the offset after the last message that the page has. It wins over the URL's `offset`. For several
+   * topics it is one for each, with dots in between, and an empty one is for where the page has none.
+   */
   lastEventId?: string | number | undefined;
   /** Milliseconds without a byte after which an open stream counts as broken. Without it, two heartbeats. */
   silence?: number | undefined;
@@ -63,7 +68,8 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 const OWN = new Set(["connection", "refused", "*"]); // handlers that are for no event
 
 /**
- * Follow a topic from the URL's `offset` on, from its beginning without one.
+ * Follow a topic from the URL's `offset` on, from its beginning without one; or several on one stream, where the URL
+ * names them in its query: `/pubsub?topic=a&topic=b`.
  *
  * It comes back after whatever breaks or refuses a stream for a while, where it was, at times that spread. A response
  * that ends without `end` was cut, however tidily: some proxies make a whole response of a broken one. A connection that
@@ -74,6 +80,8 @@ const OWN = new Set(["connection", "refused", "*"]); // handlers that are for no
 export function follow(url: string | URL, on: Handlers, options: FollowOptions = {}): Stop {
   const { silence, signal, fetch: ask = globalThis.fetch, ...access } = options;
   const stopping = new AbortController();
+  const topics = new URL(url, globalThis.location?.href).searchParams.getAll("topic"); // of several, if it is several
+  const ended = new Set<string>();
   let lastEventId = String(options.lastEventId ?? "");
   let retry = RETRY;
   let beat: number | undefined; // milliseconds, as the last stream said
@@ -95,13 +103,24 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
   };
   const connected = (now: boolean) => {
     live = now;
-    tell("connection", live, lastEventId ? Number(lastEventId) : undefined);
+    tell("connection", live, lastEventId && !topics[0] ? Number(lastEventId) : undefined);
   };
-  const event = (name: string, data: unknown) => {
-    const offset = Number(lastEventId) - 1;
-    tell("*", name, data, offset);
-    if (!OWN.has(name)) tell(name, data, offset);
-    if (name === "end") stop();
+  const next = (topic?: string) => Number(topic === undefined ? lastEventId : lastEventId.split(".")[topics.indexOf(topic)]);
+  const event = (name: string, data: unknown, topic?: string) => {
+    const said = [data, next(topic) - 1, ...(topic === undefined ? [] : [topic])];
+    tell("*", name, ...said);
+    if (!OWN.has(name)) tell(name, ...said);
+    if (name === "end" && (topic === undefined || ended.add(topic).size === topics.length)) stop();
+  };
+  /** Take what a stream of several topics says: whose it is, and what it is called, is in its data. */
+  const eventOfOne = (name: string, { topic, ...said }: any) => {
+    if (name === "message") event(said.event ?? name, said.data, topic);
+    else if (!ended.has(topic)) event(name, said, topic); // each stream says again which have ended
+  };
+  /** Tell that everything was read to its end before. */
+  const over = () => {
+    for (const topic of topics[0] ? topics : [undefined])
+      if (!ended.has(topic!)) event("end", { nextOffset: next(topic) }, topic);
   };
 
   /** Read one stream; return or throw when it is over. */
@@ -128,7 +147,7 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
       if (stopping.signal.aborted) return;
       const { credentials } = access;
       const answer = await ask(at, { headers, signal: connection.signal, ...(credentials && { credentials }) });
-      if (answer.status === 204) return event("end", { nextOffset: Number(lastEventId) }); // read to its end before
+      if (answer.status === 204) return over();
       retryAfter = answer.headers.get("retry-after");
       if (!answer.headers.get("content-type")?.startsWith("text/event-stream") || !answer.body) {
         await refusal(answer, () => clearTimeout(silent));
@@ -140,13 +159,13 @@ export function follow(url: string | URL, on: Handlers, options: FollowOptions =
       ending = renewBeforeItEnds(token, leave);
 
       // A stream from `latest` or the last few can be gone on with once it has said where that is.
-      const placed = () => Boolean(lastEventId) || !/^(latest|-)/.test(at.searchParams.get("offset") ?? "");
+      const placed = () => Boolean(lastEventId) || !/(^|\.)(latest|-)/.test(at.searchParams.get("offset") ?? "");
       const parser = createParser({
         onRetry: (milliseconds) => (retry = milliseconds),
         onEvent: ({ id, event: name = "message", data }) => {
           if (stopping.signal.aborted) return;
           if (id !== undefined) lastEventId = id;
-          if (name !== "heartbeat") return event(name, JSON.parse(data));
+          if (name !== "heartbeat") return (topics[0] ? eventOfOne : event)(name, JSON.parse(data));
           const { seconds } = JSON.parse(data) as { seconds: number };
           beat = seconds * 1000;
           alive();

@@ -3,7 +3,8 @@
 import { answer, stop, type Stopped, type StopWhat } from "../control.js";
 import { follow, type FollowOptions, type Stop } from "../follow.js";
 import type { Problem } from "../problem.js";
-import { Messages, type Message, type WrittenBy } from "./messages.js";
+import { Content } from "./content.js";
+import type { Message, WrittenBy } from "./messages.js";
 
 /** `ended`: the topic is closed, and everything was read. `refused`: the service does not let this page read it. */
 export type ConnectionState = "connecting" | "live" | "reconnecting" | "ended" | "refused";
@@ -40,9 +41,7 @@ export class TopicStore {
   /** The newest options; a token is asked of them each time. */
   options: TopicOptions;
   #state = NOTHING;
-  #messages: Messages;
-  #questions: readonly Question[] = [];
-  #next: number | undefined; // where to go on
+  #content: Content;
   #stop: Stop | undefined;
   #listeners = new Set<() => void>();
   #changed = false;
@@ -52,10 +51,7 @@ export class TopicStore {
     options: TopicOptions,
   ) {
     this.options = options;
-    this.#messages = new Messages(options.join, (message, id) => {
-      const { join, writtenBy } = this.options;
-      return writtenBy ? writtenBy(message, id) : join !== undefined && typeof message.data?.[join] === "string";
-    });
+    this.#content = new Content(options.join, () => this.options);
   }
 
   /** Be told of changes, until the returned function is called. The first listener begins to follow, the last ends it. */
@@ -78,7 +74,6 @@ export class TopicStore {
 
   #follow(): void {
     if (this.#state.connection === "ended") return;
-    const { token } = this.options;
     this.#stop = follow(
       this.url,
       {
@@ -88,34 +83,17 @@ export class TopicStore {
       },
       {
         ...this.options,
-        token:
-          typeof token === "function"
-            ? (refused) => (typeof this.options.token === "function" ? this.options.token(refused) : this.options.token ?? "")
-            : token,
-        lastEventId: this.#next,
+        token: newestToken(() => this.options),
+        lastEventId: this.#content.next,
       },
     );
   }
 
   #event(name: string, data: any, offset: number): void {
-    this.#next = offset + 1;
+    this.#content.take(name, data, offset);
     if (name === "end") return this.#set({ connection: "ended" });
-    if (name === "reset") {
-      this.#messages.clear();
-      this.#questions = [];
-      this.#set({ incomplete: true });
-    } else if (name === "restart") {
-      this.#messages.restart(data.id, data.offset);
-    } else {
-      this.#messages.add(name, data, offset);
-      if (name === "question") this.#questions = [...this.#without(data.id), { ...data, offset }];
-      if (name === "answer") this.#questions = this.#without(data.id);
-    }
+    if (name === "reset") this.#set({ incomplete: true });
     this.#tell();
-  }
-
-  #without(id: string): Question[] {
-    return this.#questions.filter((one) => one.id !== id);
   }
 
   #set(change: Partial<TopicState>): void {
@@ -129,8 +107,18 @@ export class TopicStore {
     this.#changed = true;
     queueMicrotask(() => {
       this.#changed = false;
-      this.#state = { ...this.#state, messages: this.#messages.list, questions: this.#questions };
+      this.#state = { ...this.#state, messages: this.#content.messages, questions: this.#content.questions };
       for (const listener of this.#listeners) listener();
     });
   }
+}
+
+/** Return the token to follow with: where it is a function, the newest one is asked, and not the first. */
+export function newestToken(options: () => TopicOptions): TopicOptions["token"] {
+  const { token } = options();
+  if (typeof token !== "function") return token;
+  return (refused) => {
+    const newest = options().token;
+    return typeof newest === "function" ? newest(refused) : newest ?? "";
+  };
 }
