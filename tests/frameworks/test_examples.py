@@ -23,7 +23,8 @@ __all__ = ["browser", "page"]
 AGENTS = ROOT / "examples" / "agents"
 SHORT = "pydantic-ai"
 FRAMEWORKS = sorted(path.stem for path in AGENTS.glob("*.txt"))
-CHOSEN = FRAMEWORKS if os.environ.get("AGENTS") == "all" else [SHORT]
+ALL = os.environ.get("AGENTS") == "all"
+CHOSEN = FRAMEWORKS if ALL else [SHORT]
 
 
 def test_there_is_an_agent_of_each_framework() -> None:
@@ -113,6 +114,22 @@ async def test_a_step_that_fails_is_replaced(page: Page, demo: Demo) -> None:
     await page.reload()
     await live(page)
     assert plain(model.FAIL_THEN) == await complete(page)
+
+
+@pytest.mark.skipif(not ALL, reason="`make test-agents` runs it")
+async def test_the_agent_is_killed_while_it_speaks(page: Page, demo: Demo) -> None:
+    """The answer is complete, each word once, and the tool is there once."""
+    prompt = "Would a train to the Moon mind if its agent is killed?"
+    await enter(page, demo)
+    await ask(page, prompt)
+    some = await speaking(page)
+    await demo.kill("the agent")
+    assert answer_to(prompt) != some, "the answer was over before the kill"
+    await demo.revived("the agent")  # Restate's next try may come some time later: the waits between them grow
+    await expect(page.locator(".turn")).not_to_have_class(re.compile("busy"), timeout=2 * PATIENCE_MS)
+    assert answer_to(prompt) == await complete(page)
+    await expect(page.locator(".tool")).to_have_count(1)
+    await expect(page.locator(".turn")).to_have_count(1)
 
 
 async def test_stopped_while_it_speaks(page: Page, demo: Demo) -> None:
