@@ -294,7 +294,7 @@ async def test_other_methods_are_405(service: Service, topic: str, method: str) 
     assert "GET" in headers["allow"]
 
 
-@pytest.mark.parametrize(("path", "code"), [("/", 404), ("/nothing", 404), ("/pubsub", 404), ("/pubsub/", 400)])
+@pytest.mark.parametrize(("path", "code"), [("/", 404), ("/nothing", 404), ("/pubsub", 400), ("/pubsub/", 400)])
 async def test_what_is_not_there_is_a_problem_document(service: Service, path: str, code: int) -> None:
     """Never HTML, never plain text."""
     status, problem, headers = await get(service.url + path)
