@@ -97,6 +97,20 @@ async def test_a_stream_is_one_span_from_its_request_to_its_end(
     assert (TRACE, CALLER, 200) == (span.trace, span.parent, span.attributes["http.response.status_code"])
 
 
+async def test_a_stream_of_several_topics_is_one_span(
+    restate: RestateServer, traced: Service, collector: Collector
+) -> None:
+    """It lasts as long as the stream, and belongs to the caller's trace."""
+    topics = [topic_name(), topic_name()]
+    assert 200 == (await call(restate, topics[1], "publish", 1))[0]
+    async with stream(f"{traced.url}/pubsub?topic={topics[0]}&topic={topics[1]}", traceparent=TRACEPARENT) as reader:
+        assert topics[1] == (await reader.next()).data["topic"]
+        await until(lambda: collector.named("publish topic"), "the spans from before")
+        assert not collector.named("GET /pubsub")
+    span = await only(collector, "GET /pubsub")
+    assert (TRACE, CALLER, 200) == (span.trace, span.parent, span.attributes["http.response.status_code"])
+
+
 @pytest.mark.usefixtures("traced")
 async def test_a_refused_write_is_a_failed_span(restate: RestateServer, collector: Collector) -> None:
     """Its status says why."""
