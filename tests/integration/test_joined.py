@@ -96,3 +96,20 @@ async def test_a_field_that_is_none_is_refused(publishing: Service, topic: str) 
         async with session.post(publishing.topic_url(topic, f"join={'x' * 65}"), data=b"{}", headers=headers) as answer:
             assert answer.status == 400
             assert "join" in (await answer.json())["detail"]
+
+
+async def test_who_comes_late_sees_no_attempt_that_was_replaced_though_it_is_in_memory(
+    restate: RestateServer, publishing: Service, topic: str
+) -> None:
+    """A few messages, which a reader here has just got: whoever watched sees the attempt go, and nobody else does."""
+    async with create_pubsub_client(restate.ingress_url) as client, stream(publishing.topic_url(topic)) as watching:
+        for attempt in ("abandoned", "whole"):
+            async with client.stream(topic, id="answer", join="text") as answer:
+                await answer.write({"text": attempt})
+        seen = await watching.take(3)
+        assert ["message", "restart", "message"] == [event.event for event in seen]
+        async with stream(publishing.topic_url(topic)) as late:
+            assert ("message", {"text": "whole"}) == ((first := await late.next()).event, first.data)
+            assert seen[-1].id == first.id
+        async with stream(publishing.topic_url(topic), Last_Event_ID="1") as back:
+            assert ["restart", "message"] == [event.event for event in await back.take(2)]

@@ -31,7 +31,9 @@ NEVER = float("-inf")
 
 
 HISTORY = 64
-"""A reader who comes takes so many of the newest messages as they are: reading them joined costs a call."""
+"""A reader who comes takes so many of the newest messages as they are: reading them joined costs a call.
+
+Not where an attempt was replaced in them: who comes later need not see it."""
 
 
 class Stoppable(Protocol):
@@ -178,8 +180,11 @@ class Reader:
 
     def _next(self) -> Chunk | Reset | End | Missing:
         """Return what it gets next; history is read joined, even where single messages of it are still at hand."""
-        step = self.feed.window.next(self._offset, self._epoch)
-        history = self._join and self._offset + HISTORY <= self._came_at
+        window = self.feed.window
+        step = window.next(self._offset, self._epoch)
+        history = self._join and (
+            self._offset + HISTORY <= self._came_at or self._offset <= window.restarted < self._came_at
+        )
         return Missing.OLDER if history and isinstance(step, Chunk) else step
 
     def step(self) -> Step | Missing:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from restate_pubsub.fanout.ring import Ring
 from restate_pubsub.fanout.steps import Chunk, Encode, End, Reset
 from restate_pubsub.protocol.messages import Batch
+from restate_pubsub.protocol.names import RESTART_EVENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ class Window:
         self.epoch = 0
         """Goes up when the topic's counter was lost."""
         self.located = False
+        self.restarted = -1
+        """Where the newest event is, of those that came here, that replaces an attempt of a stream."""
         self._end: int | None = None
         self._encode = encode
         self._max_bytes = max_bytes
@@ -139,6 +142,7 @@ class Window:
             self.epoch += self.located
             self.located = True
             self.ring.clear(news.tail)
+            self.restarted = -1
             self.head = news.head
             self._end = None
         self._raise_head(news.head)
@@ -155,6 +159,9 @@ class Window:
         if batch.next_offset >= self.tail:
             new = batch.messages[self.tail - batch.offset :]
             arrived = len(new)
+            for at, message in enumerate(new, self.tail):
+                if message.event == RESTART_EVENT:
+                    self.restarted = at
             self.ring.extend([self._encode(at, message) for at, message in enumerate(new, self.tail)])
             self._end = batch.next_offset if batch.closed else None
         if batch.head is not None:
