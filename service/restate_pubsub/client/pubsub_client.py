@@ -114,7 +114,7 @@ class PubsubClient:
         self._ingress = ingress
         self._retry = retry or RetryPolicy()
         self.limits = limits or Limits()
-        self._stops = StopWatch(partial(self.batches, join=True))
+        self._stops = StopWatch()
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -245,7 +245,14 @@ class PubsubClient:
             msg = "stream: id and close do not go together: close the topic after the step that may be retried"
             raise InvalidRequest(msg)
         return TokenStream(
-            self, topic, self.limits, stream_id=id, close=close, linger=linger, join=join, stops=self._stops
+            self,
+            topic,
+            self.limits,
+            stream_id=id,
+            close=close,
+            linger=linger,
+            join=join,
+            stops=partial(self._stops.wait_for, partial(self.batches, join=True)),
         )
 
     async def append_encoded(

@@ -56,22 +56,31 @@ class Watched(Protocol):
 Waiting = dict[Watched, "asyncio.Future[StreamStopped | None]"]
 
 
-class StopWatch:
-    """The topics of one client in which somebody waits for a stop."""
+WaitForStop = Callable[[str, Watched], "asyncio.Future[StreamStopped | None]"]
+"""Waits for a stop of a stream in a topic: `StopWatch.wait_for` of a client."""
 
-    def __init__(self, batches: Batches) -> None:
+
+class StopWatch:
+    """The topics of one client in which somebody waits for a stop.
+
+    It does not hold the client: what is a part of a circle is left to the garbage collector, with its connections.
+    """
+
+    def __init__(self) -> None:
         """Read nothing yet."""
-        self._batches = batches
         self._topics: dict[tuple[asyncio.AbstractEventLoop, str], _Topic] = {}
 
-    def wait_for(self, topic: str, stream: Watched) -> asyncio.Future[StreamStopped | None]:
-        """Return what is done when the stream has been stopped, or when nobody watches it any more (None)."""
+    def wait_for(self, batches: Batches, topic: str, stream: Watched) -> asyncio.Future[StreamStopped | None]:
+        """Return what is done when the stream has been stopped, or when nobody watches it any more (None).
+
+        `batches` reads the topic, while somebody waits.
+        """
         loop = asyncio.get_running_loop()
         for key in [key for key in self._topics if key[0].is_closed()]:
             del self._topics[key]
         watched = self._topics.get((loop, topic))
         if watched is None:
-            watched = self._topics[loop, topic] = _Topic(topic, self._batches, partial(self._left, loop, topic))
+            watched = self._topics[loop, topic] = _Topic(topic, batches, partial(self._left, loop, topic))
         return watched.add(stream)
 
     def _left(self, loop: asyncio.AbstractEventLoop, topic: str, watched: _Topic) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from restate_pubsub.client.stop_watch import StopWatch
+    from restate_pubsub.client.stop_watch import WaitForStop
     from restate_pubsub.protocol.limits import Limits
     from restate_pubsub.protocol.messages import Message
 
@@ -123,7 +123,7 @@ class TokenStream:
         close: bool = False,
         linger: float = 0.0,
         join: str | None = None,
-        stops: StopWatch | None = None,
+        stops: WaitForStop | None = None,
     ) -> None:
         """See `PubsubClient.stream`. `stops` tells of a stop whoever writes nothing.
 
@@ -240,7 +240,7 @@ class TokenStream:
                 self._stopped = asyncio.get_running_loop().create_future()
                 self._settle()
             else:
-                self._stopped = self._stops.wait_for(self._topic, self)
+                self._stopped = self._stops(self._topic, self)
         return self._stopped
 
     def _heard(self, next_offset: int) -> None:
