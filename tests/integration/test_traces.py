@@ -23,6 +23,13 @@ TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 """That of an agent's step, as the W3C writes it."""
 
 
+@pytest.fixture(scope="module")
+async def restate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestateServer]:
+    """Return a Restate of these tests' own: their services register themselves, and end."""
+    async with running_restate(tmp_path_factory.mktemp("restate")) as server:
+        yield server
+
+
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
     """Return a collector of this test's own."""
