@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from restate_pubsub.commands.local_restate import RestateServer
-from support.console_page import follow, rows, sideways
+from support.console_page import follow, rows, sideways, with_console
 from support.faults import Proxy
 from support.harness import ROOT, Service, call, get, publish, topic_name
 from support.waiting import until
@@ -25,14 +25,7 @@ PATHS = ("/console", "/console/", "/console/console.js", "/console/talk.js", "/c
 @pytest.fixture(scope="module")
 async def service(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service with the console and the door."""
-    service = Service(
-        restate,
-        PUBSUB_CONSOLE="true",
-        PUBSUB_PUBLISH_ENABLED="true",
-        PUBSUB_RETRY="300ms",
-        PUBSUB_HEARTBEAT="1s",
-        PUBSUB_DRAIN_TIMEOUT="2s",
-    )
+    service = with_console(restate, PUBSUB_PUBLISH_ENABLED="true")
     yield await service.start()
     await service.stop()
 

@@ -11,7 +11,7 @@ from playwright.async_api import Page, Route, expect
 from restate_pubsub import PubsubClient, StreamStopped, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
 from support.asking import Asking
-from support.console_page import follow, rows, sideways
+from support.console_page import follow, rows, sideways, with_console
 from support.contrast import unreadable
 from support.faults import Proxy
 from support.harness import Service, call, publish
@@ -22,13 +22,7 @@ TO = "\N{EN DASH}"
 @pytest.fixture(scope="module")
 async def service(restate: RestateServer) -> AsyncIterator[Service]:
     """Return a service with the console."""
-    service = Service(
-        restate,
-        PUBSUB_CONSOLE="true",
-        PUBSUB_RETRY="300ms",
-        PUBSUB_HEARTBEAT="1s",
-        PUBSUB_DRAIN_TIMEOUT="2s",
-    )
+    service = with_console(restate)
     yield await service.start()
     await service.stop()
 

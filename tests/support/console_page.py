@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from playwright.async_api import Page, expect
 
+from restate_pubsub.commands.local_restate import RestateServer
+from support.harness import Service
+
+
+def with_console(restate: RestateServer, **settings: str) -> Service:
+    """Return a service with the console, whose streams come back and beat quickly; not started."""
+    quick = {"PUBSUB_RETRY": "300ms", "PUBSUB_HEARTBEAT": "1s", "PUBSUB_DRAIN_TIMEOUT": "2s"}
+    return Service(restate, env={"PUBSUB_CONSOLE": "true"} | quick | settings)
+
 
 async def follow(page: Page, url: str, topic: str, offset: str = "0") -> None:
     """Open the page, and follow a topic by its form."""
