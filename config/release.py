@@ -1,7 +1,8 @@
 """Make what users install: `make release` writes it into dist/, the same bytes each time from the same commit.
 
-Wheel and sdist of the library (the service is its extra `server`), the npm package for pages, the chart, what is in
-them (CycloneDX), the notes of this version out of CHANGELOG.md, and SHA256SUMS of all of them. Nothing is fetched.
+Wheel and sdist of the library (the service is its extra `server`), the npm package for pages, the chart (signed where
+CHART_SIGNER names a key of GnuPG), what is in them (CycloneDX), the notes of this version out of CHANGELOG.md, and
+SHA256SUMS of all of them. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import tomllib
 from pathlib import Path
 
 import helm_python
+import yaml
 
+import provenance
 import sbom
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +48,16 @@ def notes(changelog: str, of: str) -> str:
     raise ValueError(msg)
 
 
+def changes(said: str) -> list[dict[str, str]]:
+    """Return each point of a version's notes as Artifact Hub shows them: its kind, and its text without marks."""
+    found = []
+    for kind, points in re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", said, re.MULTILINE | re.DOTALL):
+        for point in re.split(r"^- ", points, flags=re.MULTILINE)[1:]:
+            text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", " ".join(point.split()))
+            found.append({"kind": kind.lower(), "description": re.sub(r"\*\*|`", "", text)})
+    return found
+
+
 def committed() -> int:
     """Return when the last commit was made, in seconds; SOURCE_DATE_EPOCH wins, where there is no repository."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
@@ -65,10 +78,14 @@ def chart(dist: Path, epoch: int) -> None:
     """Package the chart. Helm writes the files' own times and modes, so they are made the same."""
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(CHART, Path(folder) / CHART.name)
+        described = yaml.safe_load((copy / "Chart.yaml").read_text())
+        told = changes(notes((ROOT / "CHANGELOG.md").read_text(), version()))
+        described["annotations"]["artifacthub.io/changes"] = yaml.safe_dump(told, sort_keys=False)
+        (copy / "Chart.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         for path in copy.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
             os.utime(path, (epoch, epoch))
-        helm_python.package(copy, destination=dist)
+        provenance.sign(Path(helm_python.package(copy, destination=dist)), epoch)
 
 
 def npm_package(dist: Path) -> None:
