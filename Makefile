@@ -7,11 +7,13 @@ BIN := $(VENV)/bin
 NODE_MODULES := node_modules/.package-lock.json
 CLIENTS := tests/clients/node_modules/.package-lock.json
 NEXTJS := tests/proxies/nextjs/node_modules/.package-lock.json
+REACT_CHAT := examples/react-chat/node_modules/.package-lock.json
+REACT_PAGE := examples/react-chat/dist/index.html
 DEMO_AGENT := $(if $(FRAMEWORK),.agents/$(FRAMEWORK)/.done)
 JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshot test test-unit test-bounds test-environments test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
+.PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
   test-side-by-side-1 test-side-by-side-2 client release check format image audit lock bench bench-quick clean
 
 help: ## List the targets
@@ -47,23 +49,41 @@ $(JAVASCRIPT): clients/javascript/package.json clients/javascript/package-lock.j
 	@npm ci --silent --prefix clients/javascript
 	@touch $@
 
+$(REACT_CHAT): examples/react-chat/package.json examples/react-chat/package-lock.json
+	@echo "getting what the page in React is made of …"
+	@npm ci --silent --prefix examples/react-chat
+	@touch $@
+
+# The page takes the package for pages from its folder, as it is built there.
+$(REACT_PAGE): $(REACT_CHAT) $(JAVASCRIPT) $(shell find clients/javascript/src -name '*.ts') \
+  $(addprefix examples/react-chat/,index.html tsconfig.json vite.config.ts) $(wildcard examples/react-chat/src/*)
+	@echo "building the page in React …"
+	@node clients/javascript/build.mjs
+	@npm run --silent --prefix examples/react-chat build
+
 run: $(VENV)/.done $(NODE_MODULES) ## A local Restate and the service, connected; prints the URLs (ARGS=--public: for other machines, too)
 	@exec $(BIN)/restate-pubsub dev $(ARGS)
 
 demo: $(VENV)/.done $(NODE_MODULES) $(DEMO_AGENT) ## The example chat: Restate, service, agent and page; prints one URL (ARGS=--public as above; FRAMEWORK=pydantic-ai, openai-agents, langchain or adk: an agent of that framework)
 	@exec $(BIN)/python examples/chat/demo.py $(DEMO_OPTIONS) $(ARGS)
 
+agent_of = --agent examples/agents/$(subst -,_,$(1))_agent.py --agent-python .agents/$(1)/bin/python
 # Each framework lives in an environment of its own, with the library as it is here.
 ifdef FRAMEWORK
-DEMO_OPTIONS = --agent examples/agents/$(subst -,_,$(FRAMEWORK))_agent.py --agent-python .agents/$(FRAMEWORK)/bin/python
+DEMO_OPTIONS = $(call agent_of,$(FRAMEWORK))
 endif
+# With `useChat` there is no agent of the page's own, so one framework is the default.
+REACT_AGENT := $(or $(FRAMEWORK),pydantic-ai)
+demo-react: $(VENV)/.done $(NODE_MODULES) .agents/$(REACT_AGENT)/.done $(REACT_PAGE) ## The same in React with useChat, on an agent of FRAMEWORK (pydantic-ai without one)
+	@exec $(BIN)/python examples/chat/demo.py --page $(dir $(REACT_PAGE)) --form ai-sdk $(call agent_of,$(REACT_AGENT)) $(ARGS)
+
 .agents/%/.done: examples/agents/%.txt pyproject.toml $(VENV)/.done
 	@echo "setting up .agents/$* …"
 	@test -x .agents/$*/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .agents/$*
 	@$(BIN)/uv pip install -q --python .agents/$*/bin/python -r $< -e .
 	@touch $@
 
-test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
+test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) $(REACT_CHAT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
 	@$(MAKE) --no-print-directory -j2 test-side-by-side-1 test-side-by-side-2
 
@@ -117,12 +137,13 @@ test-bounds: $(VENV)/.done $(NODE_MODULES) ## The library with the lowest and th
 test-environments: $(VENV)/.done ## The library beside agent frameworks: nothing of theirs may move (asks the package index)
 	$(BIN)/pytest tests/environments
 
-test-agents: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) ## Agents of all frameworks, killed in the middle: one environment for each version
+test-agents: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(REACT_CHAT) ## Agents of all frameworks, killed in the middle: one environment for each version
 	AGENTS=all $(BIN)/pytest tests/frameworks
 
-screenshot: $(VENV)/.done $(NODE_MODULES) ## Make docs/chat.png and docs/console.png anew
+screenshot: $(VENV)/.done $(NODE_MODULES) ## Make the pictures of the pages anew: docs/chat.png, docs/console.png, examples/react-chat/chat.png
 	@tests/debian-packages require chromium fonts-inter fonts-jetbrains-mono
 	CHAT_SCREENSHOT=docs/chat.png CONSOLE_SCREENSHOT=docs/console.png $(BIN)/pytest tests/browser -k picture
+	REACT_CHAT_SCREENSHOT=examples/react-chat/chat.png $(BIN)/pytest tests/frameworks/test_react_chat.py -k picture
 
 check: $(VENV)/.done ## Lint, format, types, import contract, workflows
 	$(BIN)/ruff check .
@@ -165,8 +186,9 @@ lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 	npm install --package-lock-only --silent --prefix tests/clients
 	npm install --package-lock-only --silent --prefix tests/proxies/nextjs
 	npm install --package-lock-only --silent --prefix clients/javascript
+	npm install --package-lock-only --silent --prefix examples/react-chat
 
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .agents .audit node_modules tests/clients/node_modules tests/proxies/nextjs/node_modules clients/javascript/node_modules clients/javascript/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .agents .audit node_modules tests/clients/node_modules tests/proxies/nextjs/node_modules clients/javascript/node_modules clients/javascript/dist examples/react-chat/node_modules examples/react-chat/dist .restate .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -18,6 +18,7 @@ from google.adk.tools import ToolContext
 from google.genai import types
 from restate.ext.adk import restate_context
 
+import form
 import scripted
 import tools
 from restate_pubsub import create_pubsub_client, create_pubsub_publisher
@@ -65,7 +66,12 @@ agent = LlmAgent(
     model="gemini-2.5-flash" if os.environ.get("GOOGLE_API_KEY") else Fake(model="fake"),
     tools=[travel_days, look_at_topic],
 )
-watched = TopicPlugin(client, topic=lambda run: run.session.state["topic"], name=lambda run: run.session.state["turn"])
+watched = TopicPlugin(
+    client,
+    topic=lambda run: run.session.state["topic"],
+    name=lambda run: run.session.state["turn"],
+    encode=form.encode,
+)
 app = App(name="talker", root_agent=agent, plugins=[watched])
 
 

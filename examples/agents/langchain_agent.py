@@ -18,6 +18,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from restate.ext.langchain import restate_context
 
+import form
 import scripted
 import tools
 from restate_pubsub import create_pubsub_client, create_pubsub_publisher
@@ -73,7 +74,14 @@ agent = create_agent(
     ChatOpenAI(model="gpt-5-mini") if os.environ.get("OPENAI_API_KEY") else Fake(),
     [travel_days, look_at_topic],
     system_prompt="Answer in a few sentences.",
-    middleware=[TopicMiddleware(client, topic=lambda run: run.context["topic"], name=lambda run: run.context["turn"])],
+    middleware=[
+        TopicMiddleware(
+            client,
+            topic=lambda run: run.context["topic"],
+            name=lambda run: run.context["turn"],
+            encode=form.encode,
+        )
+    ],
     context_schema=dict,
 )
 

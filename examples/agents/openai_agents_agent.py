@@ -20,6 +20,7 @@ from openai.types.responses import (
 )
 from restate.ext.openai import durable_function_tool, restate_context
 
+import form
 import scripted
 import tools
 from restate_pubsub import create_pubsub_client, create_pubsub_publisher
@@ -91,7 +92,8 @@ async def run(ctx: restate.Context, asked: dict[str, str]) -> None:
     """Answer one prompt of the page."""
     topic, turn, prompt = f"chat/{asked['chat']}", asked["turn"], asked["prompt"]
     publish(ctx, topic, {"turn": turn, "role": "user", "content": prompt})
-    await openai_agents.run(agent, prompt, client=client, topic=topic, name=turn, context=topic)
+    how = {"client": client, "topic": topic, "name": turn, "encode": form.encode}
+    await openai_agents.run(agent, prompt, context=topic, **how)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pydantic_ai.messages import ModelMessage, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from restate.ext.pydantic import restate_context
 
+import form
 import scripted
 import tools
 from restate_pubsub import create_pubsub_client, create_pubsub_publisher
@@ -40,7 +41,13 @@ async def fake(asked: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]
 Turn = dict[str, str]
 model = "openai:gpt-5-mini" if os.environ.get("OPENAI_API_KEY") else FunctionModel(stream_function=fake)
 talker: Agent[Turn, str] = Agent(model, name="talker", deps_type=dict, instructions="Answer in a few sentences.")
-agent = RestateAgent(talker, client=client, topic=lambda run: run.deps["topic"], name=lambda run: run.deps["turn"])
+agent = RestateAgent(
+    talker,
+    client=client,
+    topic=lambda run: run.deps["topic"],
+    name=lambda run: run.deps["turn"],
+    encode=form.encode,
+)
 
 
 @talker.tool_plain

@@ -133,8 +133,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--agent-python", type=Path, default=Path(sys.executable), help="what runs it (default this Python)"
     )
+    parser.add_argument(
+        "--form", default="chat", help="what the agents of examples/agents write: chat or ai-sdk (default chat)"
+    )
+    parser.add_argument("--page", type=Path, default=HERE / "page", help="the page's folder (default page)")
     given = parser.parse_args()
     given.agent, given.agent_python = given.agent.absolute(), given.agent_python.absolute()
+    given.page = given.page.absolute()
     if given.public:
         given.host = EVERYWHERE
     return given
@@ -181,6 +186,7 @@ async def main() -> int:
         PYTHONPATH=str(HERE),  # an agent that lies elsewhere finds what this one has
         RESTATE_INGRESS_URL=ingress,
         CHAT_AGENT_BIND=f"127.0.0.1:{given.agent_port}",
+        CHAT_FORM=given.form,
     )
     page = Part(
         "the page",
@@ -189,6 +195,7 @@ async def main() -> int:
         RESTATE_INGRESS_URL=ingress,
         CHAT_PUBSUB_URL=service_url,
         CHAT_BIND=f"{given.host}:{given.port}",
+        CHAT_PAGE=str(given.page),
     )
 
     async def run() -> None:

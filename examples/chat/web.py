@@ -26,7 +26,7 @@ from serving import serve
 
 INGRESS = os.environ.get("RESTATE_INGRESS_URL", "http://localhost:8080")
 PUBSUB = os.environ.get("CHAT_PUBSUB_URL", "http://localhost:9080")
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(os.environ.get("CHAT_PAGE") or Path(__file__).parent / "page")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_PROMPT = 4000
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from support.chat_page import PATIENCE_MS, TRAIN, answer_to, ask, complete, ente
 from support.chromium import browser, page
 from support.environments import run
 from support.harness import ROOT
+from support.made import demo_options, made
 
 __all__ = ["browser", "page"]
 
@@ -36,19 +36,14 @@ def test_there_is_an_agent_of_each_framework() -> None:
 async def framework(request: pytest.FixtureRequest) -> str:
     """Return the name of a framework whose environment is there."""
     framework: str = request.param
-    made = await run("make", f".agents/{framework}/.done")
-    if made.code and re.search("error sending request|dns error|Failed to fetch", made.out):
-        pytest.skip(f"no package index can be reached: {made.out}")
-    assert 0 == made.code, made.out
+    await made(f".agents/{framework}/.done")
     return framework
 
 
 @pytest.fixture(scope="module")
 async def demo(framework: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     """Return the running demo of a framework, started with what `make` would start it with."""
-    asked = await run("make", "-n", "demo", f"FRAMEWORK={framework}")
-    words = shlex.split(next(line for line in asked.out.splitlines() if "demo.py" in line))
-    options = words[words.index("examples/chat/demo.py") + 1 :]
+    options = await demo_options("demo", f"FRAMEWORK={framework}")
     demo = Demo(tmp_path_factory.mktemp("demo"), *options, OPENAI_API_KEY="", GOOGLE_API_KEY="")
     try:
         await demo.start()
