@@ -123,13 +123,18 @@ async def test_a_replica_that_stops_is_no_end(restate: RestateServer, topic: str
         assert "error" == (await page.over())["over"]
 
 
+def printed(folder: Path, heading: str, *names: str) -> str:
+    """Return a module with what docs/views.md prints first under a heading."""
+    section = (ROOT / "docs" / "views.md").read_text().partition(f"## {heading}\n")[2]
+    module = folder / "printed.mjs"
+    module.write_text(section.split("```")[1].removeprefix("javascript") + f"\nexport {{ {', '.join(names)} }};\n")
+    return str(module)
+
+
 @pytest.fixture
 def fetch(tmp_path: Path) -> str:
-    """Return a module with what docs/views.md prints for proxies that tidy."""
-    section = (ROOT / "docs" / "views.md").read_text().partition("## Behind a proxy that tidies")[2]
-    module = tmp_path / "fetch.mjs"
-    module.write_text(section.split("```")[1].removeprefix("javascript") + "\nexport { chatFetch, agentFetch };\n")
-    return str(module)
+    """Return what is printed for proxies that tidy."""
+    return printed(tmp_path, "Behind a proxy that tidies", "chatFetch", "agentFetch")
 
 
 @pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
@@ -204,6 +209,68 @@ async def test_joining_a_run(restate: RestateServer, service: Service, topic: st
         over = await page.over()
         assert ["RUN_STARTED", "RUN_FINISHED"] == [over["events"][0], over["events"][-1]]
         assert 5 == len(over["events"])
+
+
+async def test_a_chat_of_tanstack_is_loaded_in_the_middle(restate: RestateServer, service: Service, topic: str) -> None:
+    """It shows the half that is there, then the rest, and is ready at the end."""
+    await publish(restate, topic, STARTED, *said_in_run("one")[:2])
+    async with client("tanstack-chat", ag(service, topic)) as page:
+        await page.shows(["one"])
+        await publish(restate, topic, {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": " two"})
+        await page.shows(["one two"])
+        await publish(restate, topic, said_in_run("")[2], FINISHED)
+        assert {"over": "ready", "texts": ["one two"]} == await page.over()
+
+
+@pytest.mark.parametrize("tidy", [False, True], ids=["broken", "tidy"])
+async def test_a_chat_of_tanstack_that_is_cut(
+    restate: RestateServer, service: Service, topic: str, *, tidy: bool
+) -> None:
+    """It comes back by itself where it was, however the response ends: nothing is missing, nothing twice."""
+    await publish(restate, topic, STARTED, *said_in_run("one")[:2])
+    async with Origin("", tidy=tidy).serving(service) as origin:
+        async with client("tanstack-chat", f"{origin.url}/pubsub/{topic}?view=ag-ui") as page:
+            await page.shows(["one"])
+            origin.cut()
+            await publish(restate, topic, {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": " two"})
+            await page.shows(["one two"])
+            await publish(restate, topic, said_in_run("")[2], FINISHED)
+            assert {"over": "ready", "texts": ["one two"]} == await page.over()
+        assert [(200, None), (200, "3")] == origin.requests
+
+
+async def test_a_chat_of_tanstack_whose_run_ended_while_it_was_loaded(
+    restate: RestateServer, service: Service, topic: str
+) -> None:
+    """It shows all runs of the thread, each message once, and is ready: two turns, and one with several runs."""
+    await publish(restate, topic, STARTED, *said_in_run("one"), FINISHED, STARTED, *said_in_run("two", "n"), FINISHED)
+    async with client("tanstack-chat", ag(service, topic)) as page:
+        assert {"over": "ready", "texts": ["one", "two"]} == await page.over()
+
+
+async def test_a_chat_of_tanstack_is_told_of_a_stop(restate: RestateServer, service: Service, topic: str) -> None:
+    """What was said stays, and the run has ended with an error that says so."""
+    await publish(restate, topic, STARTED)
+    await attempt(restate, topic, "a", *said_in_run("one")[:2])
+    async with client("tanstack-chat", ag(service, topic)) as page:
+        await page.shows(["one"])
+        await call(restate, topic, "stop", {"id": "step"})
+        assert {"over": "The run was stopped", "texts": ["one"]} == await page.over()
+
+
+@pytest.mark.parametrize("mended", [False, True], ids=["as it is", "with what is printed"])
+async def test_a_chat_of_tanstack_over_a_retried_step(
+    restate: RestateServer, service: Service, topic: str, tmp_path: Path, *, mended: bool
+) -> None:
+    """AG-UI cannot take text back, so the page does it, with a few lines of docs/views.md."""
+    module = [printed(tmp_path, "A step that is done again", "takeBack")] if mended else []
+    await publish(restate, topic, STARTED)
+    await attempt(restate, topic, "a", *said_in_run("Hel", "step/1")[:2])
+    async with client("tanstack-chat", ag(service, topic), *module) as page:
+        await page.shows(["Hel"])
+        await attempt(restate, topic, "b", *said_in_run("Bonjour", "step/1"))
+        await publish(restate, topic, FINISHED)
+        assert {"over": "ready", "texts": ["Bonjour" if mended else "HelBonjour"]} == await page.over()
 
 
 async def test_a_run_that_had_finished(service: Service, restate: RestateServer, topic: str) -> None:

@@ -4,6 +4,7 @@
 //   node views.mjs workflow URL INDEX        the chunks of `startIndex`, as `WorkflowChatTransport` parses them
 //   node views.mjs ag-ui URL [MODULE]        `HttpAgent`, which asks with GET here
 //   node views.mjs tanstack URL              TanStack AI's `fetchServerSentEvents`, joining a run
+//   node views.mjs tanstack-chat URL [MODULE]   its `ChatClient`, whose page was loaded while a run goes on
 
 const say = (said) => console.log(JSON.stringify(said));
 
@@ -71,6 +72,32 @@ const clients = {
       say({ event: event.type });
     }
     say({ over: "resolved", events });
+  },
+
+  async "tanstack-chat"(url, path = undefined) {
+    const { ChatClient, fetchServerSentEvents } = await import("@tanstack/ai-client");
+    const module = path && (await import(path));
+    const run = fetchServerSentEvents(url, { reconnect: { delayMs: 100 } });
+    // What an app's own server knows of a thread: nothing was said before, and a run goes on.
+    const hydrate = async () => ({ messages: [], activeRun: { runId: "r" }, interrupts: null });
+    const over = Promise.withResolvers();
+    let texts = [], began = false, failed;
+    const chat = new ChatClient({
+      onCustomEvent: (name, value) => module?.takeBack(chat, name, value),
+      connection: { ...run, hydrate },
+      threadId: "t",
+      persistence: true,
+      onMessagesChange: (messages) => {
+        texts = messages.map(({ parts }) => parts.map(({ content = "" }) => content).join(""));
+        say({ texts });
+      },
+      onError: (error) => (failed = error.message),
+      onLoadingChange: (loading) => (loading ? (began = true) : began && over.resolve()),
+      onStatusChange: (status) => say({ status }),
+    });
+    chat.attach();
+    await over.promise;
+    say({ over: failed ?? "ready", texts });
   },
 };
 
