@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from clients.view_client import client
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import ROOT, Service, call, publish
 from support.origin import Origin
+from support.waiting import until
 
 START, STEP, TEXT = {"type": "start"}, {"type": "start-step"}, {"type": "text-start", "id": "0"}
 END = [{"type": "text-end", "id": "0"}, {"type": "finish-step"}, {"type": "finish"}]
@@ -101,6 +104,46 @@ async def test_a_closed_topic_ends_the_answer(restate: RestateServer, service: S
         assert {"over": "ready", "texts": ["Hel"]} == await page.over()
 
 
+@pytest.mark.parametrize("name", ["ag-ui", "tanstack-chat"])
+async def test_a_run_in_a_topic_that_was_closed(
+    restate: RestateServer, service: Service, topic: str, name: str
+) -> None:
+    """It has failed, and half of it is not taken for all. Without a run that is alive there is no error."""
+    await publish(restate, topic, STARTED, *said_in_run("one")[:2])
+    async with client(name, ag(service, topic)) as page:
+        await until(lambda: len(page.said) > 2, "the half")
+        await call(restate, topic, "close")
+        over = await page.over()
+        assert "RUN_ERROR" == over["events"][-1] if name == "ag-ui" else "ended before" in over["over"]
+    async with aiohttp.ClientSession() as session, session.get(ag(service, topic, "&offset=3")) as answer:
+        assert [b'data: {"type":"RUN_ERROR","message":"The topic ended before its run did","code":"ended"}'] == [
+            line for line in (await answer.read()).splitlines() if line.startswith(b"data")
+        ]
+    for at, (after, messages) in enumerate((("", []), ("&offset=0", []), ("", [STARTED, FINISHED]))):
+        closed = f"{topic}/{at}"
+        await publish(restate, closed, *messages, {"page": 1})
+        await call(restate, closed, "close")
+        async with aiohttp.ClientSession() as session, session.get(ag(service, closed, after)) as answer:
+            assert (200, len(messages)) == (answer.status, (await answer.read()).count(b"data:"))
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(("name", "view"), [("use-chat", "ai-sdk"), ("ag-ui", "ag-ui")])
+async def test_a_stream_that_is_too_old_is_no_end(restate: RestateServer, topic: str, name: str, view: str) -> None:
+    """The client sees a broken connection; TanStack's comes back."""
+    replica = await Service(restate, PUBSUB_STREAM_MAX_AGE="2s").start(register=False)
+    try:
+        if view == "ai-sdk":
+            await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
+        else:
+            await publish(restate, topic, STARTED, *said_in_run("one"))
+        async with client(name, f"{replica.url}/pubsub/{topic}?view={view}") as page:
+            await until(lambda: page.said, "the half")
+            assert (await page.over())["over"] not in ("ready", "resolved")
+    finally:
+        await replica.stop()
+
+
 async def test_an_answer_whose_beginning_is_gone(restate: RestateServer, service: Service, topic: str) -> None:
     """Its open part is left out, as the client would fail; the next one is shown."""
     await publish(restate, topic, START, STEP, TEXT, delta("Hel"))
@@ -186,6 +229,21 @@ async def test_chunks_are_counted(restate: RestateServer, service: Service, topi
             assert {"over": 200, "chunks": rest, "tail": "6"} == await page.over()
     async with client("workflow", ai(service, topic), "7") as page:
         assert 204 == (await page.over())["over"]
+
+
+@pytest.mark.parametrize("index", ["0", "2", "-2"])
+async def test_a_chat_that_counts_is_cut(restate: RestateServer, service: Service, topic: str, index: str) -> None:
+    """`WorkflowChatTransport` comes back by what it has counted, also over a step that was done again."""
+    await publish(restate, topic, "before", START, STEP)
+    await attempt(restate, topic, "a", TEXT, delta("Hel"))
+    await attempt(restate, topic, "b", TEXT, delta("Bon"))
+    async with Origin("").serving(service) as origin:
+        async with client("workflow-chat", f"{origin.url}/pubsub/{topic}?view=ai-sdk", index) as page:
+            await page.shows(["Bon"])
+            origin.cut()
+            await publish(restate, topic, delta("jour"), *END)
+            assert {"over": "ready", "texts": ["Bonjour"]} == await page.over()
+        assert [(200, None), (200, None)] == origin.requests
 
 
 async def test_the_runs_of_a_topic(restate: RestateServer, service: Service, topic: str) -> None:
@@ -285,6 +343,7 @@ async def test_the_bytes_of_a_view(service: Service, restate: RestateServer, top
     await publish(restate, topic, START, {"type": "finish"})
     async with aiohttp.ClientSession() as session, session.get(ai(service, topic, "&done=replay")) as answer:
         assert {
+            "content-type": "text/event-stream; charset=utf-8",
             "x-vercel-ai-ui-message-stream": "v1",
             "cache-control": "no-cache, no-transform",
             "x-accel-buffering": "no",
@@ -293,6 +352,44 @@ async def test_the_bytes_of_a_view(service: Service, restate: RestateServer, top
         assert b'id: 1\ndata: {"type":"start"}\n\nid: 2\ndata: {"type":"finish"}\n\ndata: [DONE]\n\n' == b"".join(
             body[1:]
         )
+
+
+async def test_the_bytes_of_runs(service: Service, restate: RestateServer, topic: str) -> None:
+    """Each id is directly followed by one line of data, and a block ends in two line feeds; comments between them."""
+    await publish(restate, topic, STARTED)
+    await call(restate, topic, "append", {"messages": [{"data": 1, "event": "page"}]})
+    await publish(restate, topic, FINISHED)
+    async with aiohttp.ClientSession() as session, session.get(ag(service, topic)) as answer:
+        body = await answer.read()
+        assert [(b"1", STARTED), (b"3", FINISHED)] == [
+            (place, json.loads(data)) for place, data in re.findall(rb"^id: (\d+)\ndata: (.*)\n\n", body, re.MULTILINE)
+        ]
+        assert (2, 0) == (body.count(b"data"), body.count(b"event"))
+
+
+async def test_nothing_is_in_progress(service: Service, restate: RestateServer, topic: str) -> None:
+    """204 for an empty topic, one without an answer, and at the end of each kind."""
+    async with aiohttp.ClientSession() as session:
+        for last in (None, "no chunk", {"type": "finish"}, {"type": "abort"}, {"type": "error", "errorText": "x"}):
+            if last is not None:
+                await publish(restate, topic, *([START] if isinstance(last, dict) else []), last)
+            async with session.get(ai(service, topic)) as answer:
+                assert 204 == answer.status, last
+
+
+async def test_a_chat_s_messages_are_not_for_the_topic(restate: RestateServer, topic: str) -> None:
+    """A client that posts its whole history here is told that its own route is missing, and nothing is stored."""
+    replica = await Service(restate, PUBSUB_PUBLISH_ENABLED="true").start(register=False)
+    try:
+        for view in ("ai-sdk", "ag-ui"):
+            async with aiohttp.ClientSession() as session:
+                async with session.post(f"{replica.url}/pubsub/{topic}?view={view}", json={"messages": []}) as answer:
+                    said = await answer.json()
+                    assert (400, "invalid-request") == (answer.status, said["code"])
+                    assert "a route of your own" in said["detail"]
+        assert 0 == (await call(restate, topic, "info"))[1]["tail"]
+    finally:
+        await replica.stop()
 
 
 @pytest.mark.parametrize("query", ["view=none", "view=ai-sdk&heartbeat=event", "view=ai-sdk&offset=latest"])

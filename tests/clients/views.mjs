@@ -1,36 +1,49 @@
 // The clients that front ends use, unmodified, on a view of a topic. They say what a page would show, one JSON text a line.
 //
 //   node views.mjs use-chat URL [MESSAGES] [MODULE]   `AbstractChat`, which is what `useChat` is around: `resume: true`
-//   node views.mjs workflow URL INDEX        the chunks of `startIndex`, as `WorkflowChatTransport` parses them
+//   node views.mjs workflow-chat URL [INDEX]   the same on `WorkflowChatTransport`, which counts chunks
+//   node views.mjs workflow URL INDEX        the chunks of `startIndex`, parsed as that one does
 //   node views.mjs ag-ui URL [MODULE]        `HttpAgent`, which asks with GET here
 //   node views.mjs tanstack URL              TanStack AI's `fetchServerSentEvents`, joining a run
 //   node views.mjs tanstack-chat URL [MODULE]   its `ChatClient`, whose page was loaded while a run goes on
 
 const say = (said) => console.log(JSON.stringify(said));
 
+/** Resume a chat of the AI SDK, and say what its page shows. */
+async function resume(transport, messages = []) {
+  const { AbstractChat } = await import("ai");
+  const state = {
+    status: "ready",
+    error: undefined,
+    messages,
+    pushMessage: (message) => (state.messages = [...state.messages, message]),
+    popMessage: () => (state.messages = state.messages.slice(0, -1)),
+    replaceMessage: (at, message) => {
+      state.messages = state.messages.map((one, index) => (index === at ? message : one));
+      tell();
+    },
+    snapshot: structuredClone,
+  };
+  const texts = () => state.messages.map(({ parts }) => parts.map(({ text = "" }) => text).join(""));
+  const tell = () => say({ status: state.status, texts: texts() });
+  class Chat extends AbstractChat {}
+  const chat = new Chat({ state, transport, onError: (error) => say({ error: error.message }) });
+  await chat.resumeStream();
+  say({ over: chat.status, texts: texts(), error: chat.error?.message });
+}
+
 const clients = {
   async "use-chat"(url, messages = "[]", module = undefined) {
-    const { AbstractChat, DefaultChatTransport } = await import("ai");
+    const { DefaultChatTransport } = await import("ai");
     const fetch = module && (await import(module)).chatFetch;
-    const state = {
-      status: "ready",
-      error: undefined,
-      messages: JSON.parse(messages),
-      pushMessage: (message) => (state.messages = [...state.messages, message]),
-      popMessage: () => (state.messages = state.messages.slice(0, -1)),
-      replaceMessage: (at, message) => {
-        state.messages = state.messages.map((one, index) => (index === at ? message : one));
-        tell();
-      },
-      snapshot: structuredClone,
-    };
-    const texts = () => state.messages.map(({ parts }) => parts.map(({ text = "" }) => text).join(""));
-    const tell = () => say({ status: state.status, texts: texts() });
-    class Chat extends AbstractChat {}
-    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: url }), fetch });
-    const chat = new Chat({ state, transport, onError: (error) => say({ error: error.message }) });
-    await chat.resumeStream();
-    say({ over: chat.status, texts: texts(), error: chat.error?.message });
+    const prepareReconnectToStreamRequest = () => ({ api: url });
+    await resume(new DefaultChatTransport({ prepareReconnectToStreamRequest, fetch }), JSON.parse(messages));
+  },
+
+  async "workflow-chat"(url, index = "0") {
+    const { WorkflowChatTransport } = await import("@ai-sdk/workflow/client");
+    const prepareReconnectToStreamRequest = () => ({ api: url });
+    await resume(new WorkflowChatTransport({ prepareReconnectToStreamRequest, initialStartIndex: Number(index) }));
   },
 
   async workflow(url, index) {

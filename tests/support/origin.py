@@ -12,6 +12,8 @@ from aiohttp import web
 
 from support.harness import Service, free_port
 
+PASSED_ON = ("content-type", "x-workflow-stream-tail-index")
+
 
 class Origin:
     """One origin for the page and the streams: serves the page, hands `/pubsub` on as it comes.
@@ -59,8 +61,7 @@ class Origin:
                 self._open.add(upstream)
                 stack.callback(self._open.discard, upstream)
                 answer.set_status(upstream.status)
-                if "content-type" in upstream.headers:
-                    answer.headers["content-type"] = upstream.headers["content-type"]
+                answer.headers.update({name: upstream.headers[name] for name in PASSED_ON if name in upstream.headers})
                 await answer.prepare(request)
                 async for chunk in upstream.content.iter_any():
                     self.passed += chunk
@@ -92,8 +93,10 @@ class Origin:
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port).start()
-        yield self
-        await runner.cleanup()
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
 
 
 async def _file(folder: Path, request: web.Request) -> web.FileResponse:

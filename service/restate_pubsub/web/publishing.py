@@ -137,6 +137,7 @@ class Publishing:
 
         """
         _refuse_calls(request)
+        _refuse_chats(request)
         kind = kind_of(request)
         close, linger = flag_of(request, "close"), linger_of(request)
         join = request.query_params.get("join")
@@ -238,6 +239,13 @@ def _refuse_calls(request: Request) -> None:
             "http://localhost:8080"
         )
         raise WrongAddress(msg, public=msg)
+
+
+def _refuse_chats(request: Request) -> None:
+    """Refuse a chat that posts its whole history to the view it reads: it would be a message of the topic."""
+    if request.query_params.get("view"):
+        msg = "view is for reading: a chat posts its messages to a route of your own, which starts the agent"
+        raise InvalidRequest(msg)
 
 
 async def _lines(body: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:

@@ -138,14 +138,13 @@ def linger_of(request: Request) -> float:
     return check_linger(float(text))
 
 
-def index_of(request: Request, name: str) -> int | None:
-    """Return a query parameter that counts from the beginning, or, if negative, from the end; None if missing.
+def index_at(name: str, text: str | None) -> int | None:
+    """Return what a parameter counts from the beginning, or, if negative, from the end; None if missing.
 
     Raises:
         InvalidRequest: not a number.
 
     """
-    text = request.query_params.get(name)
     return _number(name, text) if text else None
 
 

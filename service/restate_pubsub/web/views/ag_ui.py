@@ -12,12 +12,15 @@ QUIET = 1.0
 """Seconds without an event after a run that end the response: agent loops finish several runs, close together."""
 STOPPED = b'{"type":"RUN_ERROR","message":"The run was stopped","code":"stopped"}'
 
+CLOSED = b'{"type":"RUN_ERROR","message":"The topic ended before its run did","code":"ended"}'
+"""Without it, a client that sees the response end takes half a run for all of it."""
+
 
 class AgUi:
     """The events of a topic's runs as bytes."""
 
     def __init__(self, *, headless: bool, idle: bool) -> None:
-        """Begin at the first `RUN_STARTED` where `headless`; `idle`: all runs have finished already."""
+        """Send nothing before a `RUN_STARTED` where `headless`; `idle`: all runs have finished already."""
         self.ended = False
         self._waits_for_run = headless
         self._idle = idle
@@ -43,7 +46,7 @@ class AgUi:
     def end(self) -> bytes:
         """Return what the client gets at the topic's end."""
         self.ended = True
-        return b""
+        return b"" if self._waits_for_run or self._idle else b"data: %b\n\n" % CLOSED
 
     def _one(self, block: Block) -> bytes:
         if block.event:

@@ -81,4 +81,5 @@ def plan_ag_ui(position: Position, wanted: Wanted) -> Plan:
         raise InvalidRequest(msg)
     offset = position.head if from_start else start.value
     idle = answer.stop > 0 and offset >= answer.stop
-    return Plan(offset, headless=from_start or offset < position.head, idle=idle)
+    waits = from_start or offset < position.head or not answer.chunks
+    return Plan(offset, headless=waits, idle=idle)

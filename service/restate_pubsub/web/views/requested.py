@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from restate_pubsub.errors import InvalidRequest
 from restate_pubsub.fanout.window import Start
-from restate_pubsub.web.requests import choice_of, index_of, start_of
+from restate_pubsub.web.requests import choice_of, index_at, start_of
 from restate_pubsub.web.stream_response import HEADERS
 from restate_pubsub.web.views import ai_sdk
 from restate_pubsub.web.views.ag_ui import AgUi
@@ -74,7 +74,8 @@ def view_of(request: Request) -> View | None:
         InvalidRequest: no such view, or a parameter that this view does not take.
 
     """
-    name = request.query_params.get("view")
+    # `WorkflowChatTransport` puts `?startIndex=N` after any URL, also where there is a query already.
+    name, _, counted = request.query_params.get("view", "").partition("?startIndex=")
     if not name:
         return None
     if name not in (AI_SDK, AG_UI):
@@ -83,7 +84,7 @@ def view_of(request: Request) -> View | None:
     if choice_of(request, "heartbeat", ("comment", "event")) == "event":
         msg = "heartbeat=event: a view's clients fail at an event that is not theirs; leave it out"
         raise InvalidRequest(msg)
-    index = index_of(request, "startIndex")
+    index = index_at("startIndex", counted or request.query_params.get("startIndex"))
     if index is not None and name != AI_SDK:
         msg = f"startIndex is for view={AI_SDK}: use offset"
         raise InvalidRequest(msg)

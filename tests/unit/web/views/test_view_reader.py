@@ -85,12 +85,14 @@ async def test_runs_follow_one_another_until_nothing_does(
 
 
 async def test_a_closed_topic_ends_a_view(hub: Hub, source: MemorySource) -> None:
-    """Nothing follows."""
+    """Nothing follows; a run that had not ended has failed."""
     source.append("t", STARTED)
     source.close("t")
     async with asyncio.timeout(5):
         assert (await whole(hub, AiSdk())).endswith(b"data: [DONE]\n\n")
-        assert 1 == (await whole(hub, AgUi(headless=True, idle=False))).count(b"data:")
+        assert (await whole(hub, AgUi(headless=True, idle=False))).endswith(b"\n\ndata: %b\n\n" % ag_ui.CLOSED)
+        assert b"" == await whole(hub, AgUi(headless=True, idle=False), 1)
+        assert b"" == await whole(hub, AgUi(headless=False, idle=True), 1)
 
 
 async def test_a_stop_ends_the_answer(hub: Hub, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,4 +141,5 @@ def test_where_runs_begin() -> None:
     """At the head, unless there is a place; with all there, nothing is in progress."""
     assert Plan(2, headless=True) == plan_ag_ui(RUNNING, Wanted(Start()))
     assert Plan(2, headless=True) == plan_ag_ui(ENDED, Wanted(Start("last", 1), placed=True))
+    assert Plan(0, headless=True) == plan_ag_ui(Position(0, 3), Wanted(Start("offset", 0), placed=True))
     assert Plan(8, idle=True) == plan_ag_ui(ENDED, Wanted(Start("offset", 8, resumes=True), placed=True))
