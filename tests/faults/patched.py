@@ -29,6 +29,7 @@ from hypercorn.protocol.h2 import H2Protocol
 
 from restate_pubsub.commands.main import main
 from restate_pubsub.fanout.hub import Hub
+from restate_pubsub.fanout.observer import By
 from restate_pubsub.fanout.reader import Reader
 from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.server import app
@@ -68,14 +69,14 @@ class FaultyHub(Hub):
     def replica(self, name: str) -> None:
         self._replica = name
 
-    def deliver(self, topic: str, batch: Batch) -> None:
+    def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
         """Break instead, if it is time."""
         if FAULT == "raise" and due():
             msg = "between the journal entry and the delivery"
             raise RuntimeError(msg)
         if FAULT == "die" and due():
             os._exit(1)
-        super().deliver(topic, batch)
+        super().deliver(topic, batch, by)
 
 
 def cut_after(turns: int) -> None:

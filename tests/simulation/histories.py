@@ -108,9 +108,10 @@ class History:
         act = self.random.choices(
             [
                 self._write, self._go_on, self._stop, self._kill, self._crash, self._fire, self._attempt, self._tokens,
-                self._key, self._operate, self._read, self._time_out, self._die, self._halt,
+                self._key, self._operate, self._read, self._time_out, self._die, self._halt, self._link, self._cut,
+                self._arrive,
             ],
-            [10, 40, 6, 4, 4, 6, 2, 8, 4, 2, 2, 2, 1, 1],
+            [10, 40, 6, 4, 4, 6, 2, 8, 4, 2, 2, 2, 1, 1, 3, 1, 8],
         )[0]  # fmt: skip
         self.steps.append(act.__name__.lstrip("_"))
         act()
@@ -242,9 +243,30 @@ class History:
         if waiting:
             self.random.choice(waiting).late = True
 
+    def _link(self) -> None:
+        """One replica finds that it can hand its news to another."""
+        if len(self.world.replicas) > 1:
+            sender, receiver = self.random.sample(self.world.replicas, 2)
+            self.world.links.add((sender.replica, receiver.replica))
+
+    def _cut(self) -> None:
+        """A connection between replicas breaks, with what is on its way; perhaps nobody notices."""
+        if self.world.links:
+            link = self.random.choice(sorted(self.world.links))
+            self.world.cut(*link, noticed=self.random.random() < 0.5)
+
+    def _arrive(self) -> None:
+        """What was handed over arrives, in order on each connection, and in any between two."""
+        for _ in range(self.random.randint(1, 3)):
+            if self.world.handed:
+                handed = self.random.choice(self.world.handed)
+                self.world.arrive(handed.sender, handed.receiver)
+
     def _die(self) -> None:
         """A replica dies with all that it runs, and its readers come back to another one."""
         replica = self.world.replicas[self._replica()]
+        for link in [link for link in sorted(self.world.links) if replica.replica in link]:
+            self.world.cut(*link, noticed=False)
         for running, run in list(self.world.runs.values()):
             if running is replica:
                 self.world.crash(run.call)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from restate_pubsub.errors import PubsubError, PullTimeout
 from restate_pubsub.protocol import calls
 from restate_pubsub.protocol.messages import Batch, Message, stop_message
+from restate_pubsub.protocol.peers import Subscriber
 from restate_pubsub.topic.handlers import CONFIRM_SECONDS, Handlers
 from restate_pubsub.topic.memory import Call, Command, MemoryTopic, Run, Stopped
 from restate_pubsub.topic.policy import Policy
@@ -28,28 +29,51 @@ FAR = 10_000
 
 
 class Replica:
-    """A process that runs handlers, and its feed of the topic if somebody reads there."""
+    """A process that runs handlers, its feed of the topic if somebody reads there, and its peers."""
 
     def __init__(self, world: World, name: str, options: TopicOptions) -> None:
         self.world = world
         self.replica = name
-        self.handlers = Handlers(replace(options, local=self))
+        self.subscriber = str(Subscriber(name, f"http://{name}:9080", "key"))
+        self.handlers = Handlers(replace(options, readers=self))
         self.feed: Feed | None = None
 
-    def follows(self, _topic: str) -> bool:
-        return self.feed is not None
+    def takers(self, _topic: str, waiting: Iterable[str], _news: Batch) -> list[str]:
+        peers = [Subscriber.read(text).name for text in waiting]
+        linked = [peer for peer in peers if (self.replica, peer) in self.world.links]
+        return [self.replica, *linked] if self.feed is not None else linked
 
-    def deliver(self, _topic: str, batch: Batch) -> None:
-        if self.feed is not None:
-            self.feed.deliver(batch)
+    def deliver(self, _topic: str, news: Batch, takers: Sequence[str]) -> None:
+        for name in takers:
+            if name == self.replica:
+                self.take(news)
+            elif (self.replica, name) in self.world.links:
+                self.world.handed.append(Handed(self.replica, name, news))
+
+    def take(self, news: Batch | None) -> None:
+        """Give the feed news, or a doubt."""
+        if self.feed is not None and news is not None:
+            self.feed.deliver(news)
+        elif self.feed is not None:
+            self.feed.uncertain = True
 
     def expect_tail(self, _topic: str, tail: int) -> None:
         if self.feed is not None:
             self.feed.expected = max(self.feed.expected, tail)
 
-    def delivery_uncertain(self, _topic: str) -> None:
-        if self.feed is not None:
-            self.feed.uncertain = True
+    def delivery_uncertain(self, _topic: str, takers: Sequence[str]) -> None:
+        self.take(None)
+        self.world.handed += [
+            Handed(self.replica, name, None) for name in takers if (self.replica, name) in self.world.links
+        ]
+
+
+class Handed(NamedTuple):
+    """News, or a doubt, on the way from one replica to another."""
+
+    sender: str
+    receiver: str
+    news: Batch | None
 
 
 class Reader:
@@ -117,7 +141,7 @@ class Feed(Reader):
         self.expected = 0
         self.uncertain = False
         self.on = replica
-        super().__init__(world, offset, name=replica.replica)
+        super().__init__(world, offset, name=replica.subscriber)
         replica.feed = self
 
     def gone(self, head: int) -> None:
@@ -181,6 +205,10 @@ class World:
     shared: list[Call] = field(default_factory=list)
     exclusive: Call | None = None
     runs: dict[int, tuple[Replica, Run]] = field(default_factory=dict)
+    links: set[tuple[str, str]] = field(default_factory=set)
+    """Which replica can hand its news to which."""
+    handed: list[Handed] = field(default_factory=list)
+    """What is on its way."""
     after: Callable[[str], None] = lambda _key: None
     """Called after a state key was set or cleared."""
     _names: Iterator[int] = field(default_factory=itertools.count)
@@ -198,6 +226,21 @@ class World:
         replica = Replica(self, f"replica-{next(self._names)}", known)
         self.replicas.append(replica)
         return replica
+
+    # --- replicas hand over their news -------------------------------------------------------------------------
+
+    def arrive(self, sender: str, receiver: str) -> None:
+        """Let the oldest of what is on its way between two replicas arrive."""
+        handed = next(one for one in self.handed if (one.sender, one.receiver) == (sender, receiver))
+        self.handed.remove(handed)
+        next(replica for replica in self.replicas if replica.replica == receiver).take(handed.news)
+
+    def cut(self, sender: str, receiver: str, *, noticed: bool) -> None:
+        """Break a connection, and lose what is on its way; whether the receiver notices that it is broken."""
+        self.links.discard((sender, receiver))
+        self.handed = [one for one in self.handed if (one.sender, one.receiver) != (sender, receiver)]
+        if noticed:
+            next(replica for replica in self.replicas if replica.replica == receiver).take(None)
 
     # --- calls -------------------------------------------------------------------------------------------------
 
@@ -315,6 +358,9 @@ class World:
 
     def _moves(self, on: Replica, *, fire: bool) -> bool:
         self.shared = [call for call in self.shared if not call.done]
+        if self.handed:
+            self.arrive(self.handed[0].sender, self.handed[0].receiver)
+            return True
         if (call := self.next_exclusive()) is None:
             call = next((call for call in self.shared if not self.waiting(call)), None)
         if call is not None:

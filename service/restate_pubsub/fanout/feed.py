@@ -8,18 +8,20 @@ one that wakes who waits.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from restate_pubsub.fanout.catch_up import CatchUp
+from restate_pubsub.fanout.early import Early
 from restate_pubsub.fanout.puller import Phase, Puller
 from restate_pubsub.fanout.waker import Waker
 from restate_pubsub.fanout.window import Learnt, Located, News, Window
 
 if TYPE_CHECKING:
-    from restate_pubsub.fanout.observer import Observer
+    from restate_pubsub.fanout.observer import By, Observer
     from restate_pubsub.fanout.pages import Pages
     from restate_pubsub.fanout.reader import Reader
     from restate_pubsub.fanout.ring_memory import RingMemory
@@ -32,12 +34,16 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FeedOptions:
-    """How feeds behave. Times in seconds, sizes in bytes."""
+    """How feeds behave. Times in seconds, sizes in bytes.
+
+    `handed`: whether there are replicas now that hand over what they write.
+    """
 
     pull_wait: float = 600.0
     linger: float = 30.0
     ring_bytes: int = 4 * 1024 * 1024
     rings_bytes: int = 256 * 1024 * 1024
+    handed: Callable[[], bool] = lambda: False
 
 
 class Feed:
@@ -78,10 +84,13 @@ class Feed:
             learn=self.learn,
             wait=options.pull_wait,
             observer=observer,
+            handed=options.handed,
         )
         self._source = source
         self._observer = observer
         self._memory = memory
+        self._handed = options.handed
+        self._early = Early(lambda batch, by: self.learn(batch, by=by), self.puller.pull_now)
         self._locating: asyncio.Task[int] | None = None
 
     def start(self) -> None:
@@ -91,6 +100,7 @@ class Feed:
     async def stop(self) -> None:
         """End all that this feed runs."""
         self._memory.forget(self)
+        self._early.stop()
         asking = [] if self._locating is None else [self._locating]
         for task in asking:
             task.cancel()
@@ -102,12 +112,12 @@ class Feed:
         """Whether the log may have noted that this feed waits for news."""
         return self.window.located and self.puller.phase is not Phase.ENDED
 
-    def learn(self, news: News, *, locally: bool = False) -> Learnt:
-        """Take news in, whatever they are, and wake who waits for them. `locally`: a write in this process did it."""
+    def learn(self, news: News, *, by: By = "pull") -> Learnt:
+        """Take news in, whatever they are, and wake who waits for them."""
         learnt = self.window.learn(news)
         if learnt.arrived:
             self.arrived_at = asyncio.get_running_loop().time()
-            self._observer.arrived(learnt.arrived, locally=locally)
+            self._observer.arrived(learnt.arrived, by=by)
         if learnt.lost:
             log.warning("the topic's counter went back; readers are reset", topic=self.topic, tail=self.window.tail)
             self.catch_up.clear()
@@ -115,6 +125,7 @@ class Feed:
             self._memory.holds(self, self.window.ring.size)
             self.puller.go_on()
             self.waker.wake()
+            self._early.go_on()
         if learnt.jumped:
             self.puller.pull_now()
         return learnt
@@ -123,9 +134,13 @@ class Feed:
         """Forget recent messages of at least `size` bytes, or all; return how many bytes are left."""
         return self.window.give_up(size)
 
-    def deliver(self, batch: Batch) -> None:
-        """Take news of a write that ran in this process."""
-        if self.learn(batch, locally=True).gap:
+    def deliver(self, batch: Batch, by: By) -> None:
+        """Take news straight from a write."""
+        if not self.learn(batch, by=by).gap:
+            return
+        if self._handed():
+            self._early.keep(batch, by)
+        else:
             self.puller.pull_now()
 
     def locating(self) -> asyncio.Task[int]:

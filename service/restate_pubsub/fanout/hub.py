@@ -13,7 +13,7 @@ import structlog
 
 from restate_pubsub.fanout.feed import Feed, FeedOptions
 from restate_pubsub.fanout.lingering import Lingering
-from restate_pubsub.fanout.observer import NullObserver, Observer
+from restate_pubsub.fanout.observer import By, NullObserver, Observer
 from restate_pubsub.fanout.pages import Pages
 from restate_pubsub.fanout.positions import Positions
 from restate_pubsub.fanout.reader import Reader, Stoppable
@@ -49,7 +49,7 @@ class TopicFigures:
 
 
 class Hub:
-    """The feeds and readers of one process; the object's `LocalReaders`."""
+    """The feeds and readers of one process."""
 
     def __init__(
         self,
@@ -161,18 +161,18 @@ class Hub:
             for feed in chosen
         ]
 
-    # --- what writes in this process say ---------------------------------------------------------------------------
+    # --- what writes say, here and at peers ---------------------------------------------------------------------------
 
     def follows(self, topic: str) -> bool:
         """Whether there is a feed of the topic."""
         return topic in self._feeds
 
-    def deliver(self, topic: str, batch: Batch) -> None:
-        """Take news of a write that ran in this process."""
+    def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
+        """Take news straight from a write. A gap is pulled."""
         feed = self._feeds.get(topic)
         if feed is not None:
             try:
-                feed.deliver(batch)
+                feed.deliver(batch, by)
             except Exception:  # a reader's trouble must not fail the write
                 log.exception("delivery failed; the feed asks Restate", topic=topic)
                 feed.puller.pull_now()

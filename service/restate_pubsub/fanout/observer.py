@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+By = Literal["local", "peer", "pull"]
+"""How messages came: from a write in this process, from a peer that ran the write, or by a pull."""
 
 
 class Observer(Protocol):
@@ -26,8 +29,8 @@ class Observer(Protocol):
         None: they were here before the reader, or were read again.
         """
 
-    def arrived(self, messages: int, *, locally: bool) -> None:
-        """Messages came to a feed: from a write in this process, or by a pull."""
+    def arrived(self, messages: int, *, by: By) -> None:
+        """Messages came to a feed."""
 
     def pulled(self, outcome: str) -> None:
         """A pull was answered, or failed: `messages`, `timeout`, `gone`, `unavailable` or `error`."""
@@ -56,7 +59,7 @@ class NullObserver:
     def delivered(self, messages: int, size: int, lag: float | None) -> None:
         """Ignore it."""
 
-    def arrived(self, messages: int, *, locally: bool) -> None:
+    def arrived(self, messages: int, *, by: By) -> None:
         """Ignore it."""
 
     def pulled(self, outcome: str) -> None:

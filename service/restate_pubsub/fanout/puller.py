@@ -52,10 +52,10 @@ class Heat:
         self._answered = float("-inf")
         self._run = 0
 
-    def pause(self, now: float) -> float:
-        """Return the seconds to wait after an answer that came `now`."""
+    def pause(self, now: float, *, handed: bool) -> float:
+        """Return the seconds to wait after an answer that came `now`; none where whoever writes can hand it over."""
         self._run = self._run + 1 if now - self._answered < HOT_SECONDS else 0
-        pause = HOT_PAUSE if self._run % HOT_RUN else 0.0
+        pause = HOT_PAUSE if self._run % HOT_RUN and not handed else 0.0
         self._answered = now + pause
         return pause
 
@@ -73,8 +73,12 @@ class Puller:
         learn: Callable[[News], Learnt],
         wait: float,
         observer: Observer,
+        handed: Callable[[], bool],
     ) -> None:
-        """Prepare; `start` begins. A pull waits up to `wait` seconds; what comes is given to `learn`."""
+        """Prepare; `start` begins. A pull waits up to `wait` seconds; what comes is given to `learn`.
+
+        `handed`: whether there are replicas that hand over what they write, to whoever waits.
+        """
         self.phase = Phase.LOCATING
         self._topic = topic
         self._source = source
@@ -83,6 +87,7 @@ class Puller:
         self._learn = learn
         self._wait = wait
         self._observer = observer
+        self._handed = handed
         self._task: asyncio.Task[None] | None = None
         self._pull: asyncio.Task[Batch] | None = None
         self._heat = Heat()
@@ -183,7 +188,7 @@ class Puller:
             moved = self._learn(HeadMoved(gone.head)).changed
         else:
             moved = self._learn(batch).changed or bool(batch.messages)
-            pause = self._heat.pause(loop.time())
+            pause = self._heat.pause(loop.time(), handed=self._handed())
         self._failures.none()
         self._observer.pulled(outcome)
         await self._rest(max(pause, self._pace.after(loop.time() - began, wait, moved=moved)))

@@ -20,10 +20,10 @@ ANSWER_SECONDS = 10.0
 class RestateSource:
     """A `Source` whose pulls name this replica: they are woken with the newest batch alone."""
 
-    def __init__(self, ingress: Ingress, replica: str) -> None:
-        """`replica` is the subscriber that pulls name."""
+    def __init__(self, ingress: Ingress, subscriber: str) -> None:
+        """`subscriber` is what pulls name: this replica, and where it is reached (`protocol.peers.Subscriber`)."""
         self._ingress = ingress
-        self._replica = replica
+        self._subscriber = subscriber
 
     async def position(self, topic: str) -> Position:
         """Return the topic's bounds now."""
@@ -34,14 +34,14 @@ class RestateSource:
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
-        return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._replica, join=join)
+        return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._subscriber, join=join)
 
     async def release(self, topic: str) -> None:
         """Take out what this replica has waiting: its suspended pull ends at once.
 
         It is sent and not waited for, since it queues behind the topic's writes.
         """
-        nobody = calls.Subscription(0, "", self._replica, cancel=True)
+        nobody = calls.Subscription(0, "", self._subscriber, cancel=True)
         await self._ingress.send(topic, "subscribe", msgspec.json.encode(nobody), seconds=ANSWER_SECONDS)
 
 

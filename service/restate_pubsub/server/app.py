@@ -30,7 +30,11 @@ from restate_pubsub.fanout.feed import FeedOptions
 from restate_pubsub.fanout.hub import Hub
 from restate_pubsub.fanout.restate_source import RestateSource
 from restate_pubsub.ingress import Ingress
+from restate_pubsub.peers.allowed import AllowedPeers
+from restate_pubsub.peers.incoming import Incoming
+from restate_pubsub.peers.peers import Peers
 from restate_pubsub.protocol.limits import Limits
+from restate_pubsub.protocol.peers import Subscriber
 from restate_pubsub.protocol.sse import message_frame
 from restate_pubsub.restate_admin import RestateAdmin
 from restate_pubsub.settings.origins import Origins
@@ -54,6 +58,7 @@ from restate_pubsub.web.middleware.invocations import AfterInvocations, Invocati
 from restate_pubsub.web.middleware.public_port import PublicPort, left_open, public_ports
 from restate_pubsub.web.middleware.unread_body import DrainUnreadBody
 from restate_pubsub.web.page_client import routes as page_client
+from restate_pubsub.web.peering import Peering
 from restate_pubsub.web.probes import Probes
 from restate_pubsub.web.publishing import Publishing
 from restate_pubsub.web.round_trip import CODES, RoundTrip
@@ -77,6 +82,7 @@ class Service:
     health: Health
     metrics: Metrics
     ending: Ending
+    incoming: Incoming
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -127,27 +133,30 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     lifespan.
     """
     tracing = tracing or Untraced()
-    replica = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
+    here = _subscriber(settings)
     metrics = Metrics(CollectorRegistry())
     metrics.takes(settings.max_streams)
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     ingress = Ingress(settings.ingress_url, settings.object_name, token, traced=tracing.client())
     limits = limits_of(settings)
     hub = Hub(
-        tracing.source(RestateSource(ingress, replica)),
-        replica,
+        tracing.source(RestateSource(ingress, str(here))),
+        here.name,
         message_frame,
         FeedOptions(
             pull_wait=settings.feed_pull_timeout,
             linger=settings.linger,
             ring_bytes=settings.ring_bytes,
             rings_bytes=settings.rings_max_bytes,
+            handed=lambda: incoming.connected,
         ),
         metrics,
     )
+    peers = Peers(hub, AllowedPeers(settings.peers), metrics)
+    incoming = Incoming(here, tracing.taken(hub), metrics)
     pubsub = create_object(
         settings,
-        local=tracing.readers(hub),
+        readers=tracing.readers(peers),
         on_write=tracing.writes(metrics.wrote),
         clock_offset=ingress.clock.offset,
         tracing=tracing.handlers(),
@@ -155,7 +164,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     admin = RestateAdmin(settings.admin_url, token)
     metrics.may_be_wrong(CODES)
     health = Health(
-        RoundTrip(ingress, admin, key=replica, fingerprint=manifest_of(pubsub)),
+        RoundTrip(ingress, admin, key=here.name, fingerprint=manifest_of(pubsub)),
         metrics.looked,
         interval=settings.health_interval,
     )
@@ -192,10 +201,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     console = (
         Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics).routes() if settings.console else ()
     )
-    sdk, newest = (
-        restate.app([one], "bidi", identity_keys=list(settings.identity_keys)) for one in (pubsub, preloading(pubsub))
-    )
-    endpoint = IdentityWatch(ForRestate(Discovery(sdk, newest), body_timeout=settings.body_timeout), metrics.refused)
+    endpoint = _endpoint(settings, pubsub, metrics)
     at = Ports.of(settings, ports)
     topic = f"{settings.sse_path}/{{topic:any}}"
     errors = Errors(metrics.refused, partial(callers.too_many, Crowds(settings.trusted_proxies)))
@@ -213,7 +219,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await hub.close()
+            await asyncio.gather(hub.close(), peers.close())
             for connections in (ingress, writing, admin):
                 await connections.close()
             await asyncio.to_thread(tracing.end)
@@ -233,9 +239,17 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
+    closed = at.without_restate
     pages = _traced(app, tracing, settings.sse_path)
-    first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
-    return Service(first, hub, health, metrics, ending)
+    first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=closed)
+    peering = Peering(first, incoming, metrics, closed_ports=closed)
+    return Service(peering if settings.advertise else first, hub, health, metrics, ending, incoming)
+
+
+def _subscriber(settings: Settings) -> Subscriber:
+    """Return how the pulls of this process name it: anew at each start, so nobody takes it for the one before."""
+    name = f"{socket.gethostname()[:64]}-{secrets.token_hex(8)}"
+    return Subscriber(name, settings.advertise, secrets.token_urlsafe(24)) if settings.advertise else Subscriber(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +270,14 @@ class Ports:
     def without_restate(self) -> frozenset[int]:
         """Where nobody may invoke the object."""
         return self.public if self.metrics is None else self.public | {self.metrics}
+
+
+def _endpoint(settings: Settings, pubsub: restate.VirtualObject, metrics: Metrics) -> ASGIApp:
+    """Return what Restate calls: a newer one is offered what it alone can do."""
+    sdk, newest = (
+        restate.app([one], "bidi", identity_keys=list(settings.identity_keys)) for one in (pubsub, preloading(pubsub))
+    )
+    return IdentityWatch(ForRestate(Discovery(sdk, newest), body_timeout=settings.body_timeout), metrics.refused)
 
 
 def _middleware(

@@ -140,6 +140,7 @@ async def serve(
         log.info("draining", streams=service.hub.streams, seconds=settings.drain_timeout)
         # Streams end in here: hypercorn's lifespan shutdown runs only after its connections have gone.
         await service.hub.drain(settings.drain_timeout * STREAMS_SHARE)
+        await service.incoming.end()  # nobody reads here any more
 
     public = _say_where(settings, addresses)
     config = config_for(sockets, drain=settings.drain_timeout)

@@ -27,6 +27,7 @@ from restate_pubsub.settings import environment
 from restate_pubsub.settings.kinds import NUMBER, SECRET, kind_of
 from restate_pubsub.settings.types import (
     URL,
+    Advertised,
     BearerToken,
     Bind,
     Binds,
@@ -120,6 +121,20 @@ class Settings(BaseModel):
         None,
         "Serving",
         "This further listen address serves /metrics and /health alone, for whoever scrapes and may not invoke.",
+    )
+    advertise: Advertised | None = _field(
+        "PUBSUB_ADVERTISE",
+        None,
+        "Serving",
+        "Other replicas reach this one's internal address at this URL, http://host:port, and hand it directly what "
+        "they have written. If not set, it all comes through Restate, which takes longer. The chart sets it.",
+    )
+    peers: Strings = _field(
+        "PUBSUB_PEERS",
+        (),
+        "Serving",
+        "Replicas may have these hosts, separated by commas: names, addresses, networks (10.0.0.0/8), or a name that "
+        "stands for all of their addresses. No other address that a subscription names is called. The chart sets it.",
     )
     restate_path: Path = _field(
         "PUBSUB_RESTATE_PATH",

@@ -27,6 +27,22 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _advertised(text: str) -> str:
+    scheme, _, place = text.rstrip("/").partition("://")
+    host, _, port = place.rpartition(":")
+    if ":" in host and not host.startswith("["):  # Kubernetes gives a pod's IPv6 address without brackets
+        host = f"[{host}]"
+    try:
+        parts = urlsplit(f"{scheme}://{host}:{port}")
+        good = parts.scheme in ("http", "https") and parts.port and parts.netloc == f"{host}:{port}" and parts.hostname
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s@]", place):
+        msg = "not an address of this replica: use http://host:port, with the port that other replicas reach"
+        raise ValueError(msg)
+    return f"{scheme}://{host}:{port}"
+
+
 def _path(text: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text):
         msg = "not a path: use something like /pubsub (letters, digits and . _ ~ - between slashes)"
@@ -118,6 +134,7 @@ LIST = Kind("list", write=write_list)
 Seconds = Annotated[float, DURATION, _unit(parse_duration)]
 Size = Annotated[int, SIZE, _unit(parse_size)]
 Url = Annotated[str, URL, AfterValidator(_url)]
+Advertised = Annotated[str, URL, AfterValidator(_advertised)]
 Path = Annotated[str, PATH, AfterValidator(_path)]
 ObjectName = Annotated[str, NAME, AfterValidator(_object_name)]
 Claim = Annotated[str, NAME, AfterValidator(_claim)]

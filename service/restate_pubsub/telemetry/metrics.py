@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
 from restate_pubsub.telemetry.deliveries import Deliveries
+
+if TYPE_CHECKING:
+    from restate_pubsub.fanout.observer import By
 
 PREFIX = "restate_pubsub"
 LOST = ("reset", "timeout", "unreachable", "other")
@@ -20,7 +23,7 @@ PULL_OUTCOMES = ("messages", "timeout", "gone", "unavailable", "error")
 
 
 class Metrics:
-    """The collectors; it is the hub's `Observer`."""
+    """The collectors; it is the hub's `Observer`, and the peers'."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register all collectors, each series that is known at zero."""
@@ -36,7 +39,8 @@ class Metrics:
         registry.register(self._deliveries)
         self._arrived = Counter(
             f"{PREFIX}_messages_arrived",
-            "Messages that came to a topic's feed, straight from a write in this process (local) or by a pull",
+            "Messages that came to a topic's feed: straight from a write in this process (local) or in another replica "
+            "(peer), or by a pull",
             ["by"],
             registry=registry,
         )
@@ -101,6 +105,22 @@ class Metrics:
         self._slow_writes = Counter(
             f"{PREFIX}_slow_writes", "Writes over HTTP that waited for Restate for over 5 s", registry=registry
         )
+        self._peers = Gauge(
+            f"{PREFIX}_peers_connected", "Other replicas that this one hands its news to directly", registry=registry
+        )
+        self._peer_news = Counter(
+            f"{PREFIX}_peer_news",
+            "Writes here whose news went to another replica directly, or fell back to its pull",
+            ["outcome"],
+            registry=registry,
+        )
+        self._peers_refused = Counter(
+            f"{PREFIX}_peers_refused",
+            "Connections between replicas that were refused: an address that PUBSUB_PEERS does not allow, another "
+            "replica than the one sought, a proof that is not good",
+            ["reason"],
+            registry=registry,
+        )
         info = Gauge(f"{PREFIX}_build_info", "Versions, in labels; always 1", ["version", "sdk"], registry=registry)
         info.labels(version=version("restate-pubsub"), sdk=version("restate-sdk")).set(1)
         for code in ("invalid-request", "token-keys-unavailable"):
@@ -114,8 +134,13 @@ class Metrics:
         for handler in ("publish", "append", "stop", "ask", "answer", "withdraw"):
             self._published.labels(handler=handler)
             self._writes.labels(handler=handler)
+        for outcome in ("handed_over", "fell_back"):
+            self._peer_news.labels(outcome=outcome)
+        for reason in ("address", "name", "proof"):
+            self._peers_refused.labels(reason=reason)
         self._wrong: dict[str, Gauge] = {}
-        self._by_pull, self._by_write = self._arrived.labels(by="pull"), self._arrived.labels(by="local")
+        ways: tuple[By, ...] = ("local", "peer", "pull")
+        self._by = {by: self._arrived.labels(by=by) for by in ways}
 
     def takes(self, streams: int) -> None:
         """Say how many streams there may be."""
@@ -142,9 +167,9 @@ class Metrics:
         """Messages were written to one reader."""
         self._deliveries.add(messages, size, lag)
 
-    def arrived(self, messages: int, *, locally: bool) -> None:
+    def arrived(self, messages: int, *, by: By) -> None:
         """Messages came to a feed."""
-        (self._by_write if locally else self._by_pull).inc(messages)
+        self._by[by].inc(messages)
 
     def pulled(self, outcome: str) -> None:
         """A pull ended."""
@@ -162,6 +187,22 @@ class Metrics:
     def delivery_uncertain(self) -> None:
         """A write may not have been delivered here."""
         self._uncertain.inc()
+
+    def handed_over(self) -> None:
+        """News went to a peer."""
+        self._peer_news.labels(outcome="handed_over").inc()
+
+    def fell_back(self) -> None:
+        """A peer's pull is answered instead."""
+        self._peer_news.labels(outcome="fell_back").inc()
+
+    def peer_refused(self, reason: str) -> None:
+        """A connection between replicas was refused."""
+        self._peers_refused.labels(reason=reason).inc()
+
+    def peers_connected(self, change: int) -> None:
+        """One more peer is connected, or one less."""
+        self._peers.inc(change)
 
     def ring_bytes(self, change: int) -> None:
         """What is kept of messages grew or shrank."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -29,34 +29,40 @@ QUIET_CHECKS = 4
 """The idle timer runs in quarters: a topic goes between one and one and a quarter of its idle time."""
 
 
-class LocalReaders(Protocol):
-    """The readers that live in this process, so that a message need not go through Restate to reach them."""
+class Readers(Protocol):
+    """Whom a write hands its news to, so that they need not go through Restate: this process, and its peers.
+
+    None of it may raise.
+    """
 
     @property
     def replica(self) -> str:
-        """This process's name among all; it is the `subscriber` that its own pulls name."""
+        """This process's name among all."""
 
-    def follows(self, topic: str) -> bool:
-        """Whether anybody here reads the topic. Must not raise."""
+    def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
+        """Return the names of the replicas that can be handed the news: this one, if it reads the topic, and peers.
 
-    def deliver(self, topic: str, batch: Batch) -> None:
-        """Take durable news of a topic. Must not raise."""
+        `waiting` are the subscribers of the pulls that wait.
+        """
+
+    def deliver(self, topic: str, news: Batch, takers: Sequence[str]) -> None:
+        """Hand durable news to replicas by their names; those that cannot be reached from here are passed over."""
 
     def expect_tail(self, topic: str, tail: int) -> None:
-        """A write ran here that may not have been handed over: the topic goes up to `tail`. Must not raise."""
+        """A write ran here that may not have been handed over: the topic goes up to `tail`."""
 
-    def delivery_uncertain(self, topic: str) -> None:
-        """A write was cut off before it was delivered: ask Restate. Must not raise."""
+    def delivery_uncertain(self, topic: str, takers: Sequence[str]) -> None:
+        """A write was cut off before it was delivered: whoever reads here, or at one of `takers`, asks Restate."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicOptions:
-    """How topics behave. `local` is None where no readers live in the object's process."""
+    """How topics behave. `readers` is None where news go through Restate alone."""
 
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
     pull_timeout: float = DEFAULT_PULL_TIMEOUT
-    local: LocalReaders | None = None
+    readers: Readers | None = None
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None
     tracing: Tracing | None = None
 
@@ -213,44 +219,50 @@ def moved(bounds: Bounds) -> Batch:
 
 
 async def announce(ctx: ExclusiveContext, options: TopicOptions, waiting: Sequence[Subscription], news: Batch) -> None:
-    """Tell everybody who waits: this process's readers directly, all others through their awakeables.
+    """Tell everybody who waits: replicas that can be reached directly, all others through their awakeables.
 
-    Which replica runs is journaled first. That its entry is confirmed proves that all before it is durable; and the
+    Which these are is journaled first. That its entry is confirmed proves that all before it is durable; and the
     commands after it depend on what is journaled alone, so a retry elsewhere makes the same ones.
     """
     if waiting:
-        executor = None
-        if options.local is not None:
-            executor, trace = await _deliver(ctx, options.local, news, options.tracing)
+        takers: Sequence[str] = ()
+        if options.readers is not None:
+            takers, trace = await _deliver(ctx, options.readers, waiting, news, options.tracing)
             news = replace(news, trace=trace)
-        tell(ctx, waiters.announced(waiting, news, executor), waiting)
-    if options.local is not None:
-        options.local.expect_tail(ctx.key, news.next_offset)
+        tell(ctx, waiters.announced(waiting, news, takers), waiting)
+    if options.readers is not None:
+        options.readers.expect_tail(ctx.key, news.next_offset)
 
 
-async def _deliver(ctx: ExclusiveContext, local: LocalReaders, news: Batch, tracing: Tracing | None) -> tuple[str, str]:
-    """Journal which replica runs this and has readers; hand it the news once that is confirmed.
+async def _deliver(
+    ctx: ExclusiveContext, readers: Readers, waiting: Sequence[Subscription], news: Batch, tracing: Tracing | None
+) -> tuple[Sequence[str], str]:
+    """Journal who takes the news directly, and hand them over once that is confirmed.
 
-    Returns the replica's name, or nothing where its readers have gone: then its old pull is answered like any. With it
-    comes, where it traces, the write's trace: what other replicas are told has to be the same in every attempt.
+    A retry elsewhere hands them to the same replicas, as far as it reaches them: the one before may have died first.
+
+    Returns the takers' names. With them comes, where it traces, the write's trace: what other replicas are told has to
+    be the same in every attempt.
     """
     topic, delivered = ctx.key, False
+    asked: list[str] = []
 
-    def replica() -> bytes:
-        name = local.replica if local.follows(topic) else ""
+    def takers() -> bytes:
+        asked[:] = readers.takers(topic, [entry.subscriber for entry in waiting if entry.subscriber], news)
         trace = "" if tracing is None else tracing.traceparent()
-        return (f"{name} {trace}" if trace else name).encode()
+        names = ",".join(asked)
+        return (f"{names} {trace}" if trace else names).encode()
 
     def late() -> None:
         # Restate may be cut off just here and finish the write elsewhere: then only a pull brings it.
-        local.delivery_uncertain(topic)
+        readers.delivery_uncertain(topic, asked)
 
     try:
-        executor, _, trace = (await ctx.run("replica", replica, late)).decode().partition(" ")
-        if executor == local.replica:
-            local.deliver(topic, news)
+        names, _, trace = (await ctx.run("replica", takers, late)).decode().partition(" ")
+        told = [name for name in names.split(",") if name]
+        readers.deliver(topic, replace(news, trace=trace) if trace else news, told)
         delivered = True
-        return executor, trace
+        return told, trace
     finally:
         if not delivered:
-            local.delivery_uncertain(topic)
+            readers.delivery_uncertain(topic, asked)

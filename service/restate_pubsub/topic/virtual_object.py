@@ -22,7 +22,7 @@ from restate_pubsub.topic.handlers import Handlers
 from restate_pubsub.topic.ping import AT_ONCE, Ping
 from restate_pubsub.topic.policy import Policy, Retention
 from restate_pubsub.topic.restate_context import RAW, RestateContext, RestateSharedContext
-from restate_pubsub.topic.steps import FIRST_READ, LocalReaders, TopicOptions
+from restate_pubsub.topic.steps import FIRST_READ, Readers, TopicOptions
 from restate_pubsub.topic.tracing import Tracing
 
 WRITES = InvocationRetryPolicy(
@@ -64,7 +64,7 @@ def create_pubsub_object(
     retention: Retention | None = None,
     limits: Limits | None = None,
     idempotency_retention: float = DEFAULT_IDEMPOTENCY_RETENTION,
-    local: LocalReaders | None = None,
+    readers: Readers | None = None,
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None,
     clock_offset: Callable[[], float] = lambda: 0.0,
     pages: bool = True,
@@ -78,7 +78,7 @@ def create_pubsub_object(
         retention: how much of a topic is kept; everything by default.
         limits: what one call may carry.
         idempotency_retention: seconds for which a repeated idempotency key of `publish` and `append` is known.
-        local: the readers in this process, which get messages straight from the handler that wrote them.
+        readers: those who get messages straight from the handler that wrote them: in this process, and its peers'.
         on_write: told of each append, with the handler's name and the number of messages.
         clock_offset: says how many seconds Restate's clock is ahead of this process's.
         pages: pack messages into pages. Without, topics stay in the form of `@restatedev/pubsub`, which can go on
@@ -94,7 +94,7 @@ def create_pubsub_object(
         retention=retention or Retention(),
         pages=pages,
     )
-    topic = Handlers(TopicOptions(policy, limits, pull_timeout, local, on_write, tracing))
+    topic = Handlers(TopicOptions(policy, limits, pull_timeout, readers, on_write, tracing))
     known = timedelta(seconds=idempotency_retention)
     pubsub = VirtualObject(
         name,
@@ -140,7 +140,7 @@ def create_pubsub_object(
     add(topic.answer, schemas.QUESTION, schemas.PUBLISHED, idempotency_retention=known)
     add(topic.withdraw, schemas.WITHDRAW, schemas.WITHDRAWN)
     add(topic.unseal, schemas.UNSEAL, schemas.UNSEALED)
-    ping = Ping("" if local is None else local.replica, lambda: manifest_of(pubsub))
+    ping = Ping("" if readers is None else readers.replica, lambda: manifest_of(pubsub))
     add(ping.ping, None, schemas.PONG, kind="shared", invocation_retry_policy=AT_ONCE)
     add(topic.sweep, schemas.ANY, None, ingress_private=True)
     add(topic.expire, schemas.ANY, None, ingress_private=True)

@@ -1,19 +1,20 @@
 """Who waits for a topic's news, and what each is told. Pure: no I/O, no Restate.
 
-An entry is a pull that waits: its offset, its awakeable, and the name of its subscriber if it gave one. A replica of
-this service names itself, pulls from the tail of its feed, and takes news that begin later, since it knows what it
-has. A pull without a name is given exactly the messages from its offset on, or is told to look.
+An entry is a pull that waits: its offset, its awakeable, and its subscriber if it gave one. A replica of this service
+names itself (`protocol.peers.Subscriber`), pulls from the tail of its feed, and takes news that begin later, since it
+knows what it has. A pull without a name is given exactly the messages from its offset on, or is told to look.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from restate_pubsub.protocol.calls import Subscription
 from restate_pubsub.protocol.messages import Batch
+from restate_pubsub.protocol.peers import Subscriber
 from restate_pubsub.topic.log import Bounds
 
 MAX_WAITING = 1000
@@ -49,16 +50,16 @@ def is_awakeable(text: str) -> bool:
     return AWAKEABLE.fullmatch(text) is not None
 
 
-def announced(waiting: Sequence[Subscription], news: Batch, executor: str | None) -> Told:
+def announced(waiting: Sequence[Subscription], news: Batch, takers: Collection[str] = ()) -> Told:
     """Tell everybody of a write, a close, or a head that has moved.
 
-    The pull of `executor`, the replica that ran the write and has handed it over, goes on waiting, write after write;
-    at the end of a topic nobody waits any more.
+    The pulls of `takers`, the replicas to which the write hands its news, go on waiting, write after write; at the end
+    of a topic nobody waits any more.
     """
     answers: list[Answer] = []
     left: list[Subscription] = []
     for entry in waiting:
-        if entry.subscriber is not None and entry.subscriber == executor and not news.closed:
+        if not news.closed and entry.subscriber is not None and Subscriber.read(entry.subscriber).name in takers:
             left.append(entry)
         elif (told := _news_for(entry, news)) is not None:
             answers.append(Answer(entry.id, told))

@@ -95,11 +95,11 @@ async def test_a_pull_that_has_waited_is_asked_again_at_once() -> None:
 def test_a_hot_topic_is_given_time_to_gather() -> None:
     """Answers one right after the other; now and then a pull goes at once, and after a quiet time all do."""
     heat, now = Heat(), 0.0
-    assert 0.0 == heat.pause(now)
+    assert 0.0 == heat.pause(now, handed=False)
     for run in range(1, 3 * HOT_RUN):
         now += HOT_SECONDS / 2 + (HOT_PAUSE if run > 1 else 0.0)
-        assert (0.0 if run % HOT_RUN == 0 else HOT_PAUSE) == heat.pause(now)
-    assert 0.0 == heat.pause(now + HOT_PAUSE + HOT_SECONDS)
+        assert (0.0 if run % HOT_RUN == 0 else HOT_PAUSE) == heat.pause(now, handed=False)
+    assert 0.0 == heat.pause(now + HOT_PAUSE + HOT_SECONDS, handed=False)
 
 
 def test_failures_are_waited_for_longer_each_time_until_one_pull_is_answered() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
@@ -14,15 +15,17 @@ from restate_pubsub.telemetry.tracing.attributes import about, failed
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from restate_pubsub.fanout.observer import By
     from restate_pubsub.fanout.source import Position, Source
+    from restate_pubsub.peers.incoming import TakesNews
     from restate_pubsub.protocol.messages import Batch
-    from restate_pubsub.topic.steps import LocalReaders
+    from restate_pubsub.topic.steps import Readers
 
 
 class TracedReaders:
-    """The readers in this process: what a write hands over is a span of the write's trace."""
+    """Whom a write hands its news: what goes to the readers in this process is a span of the write's trace."""
 
-    def __init__(self, readers: LocalReaders, tracer: Tracer) -> None:
+    def __init__(self, readers: Readers, tracer: Tracer) -> None:
         """Wrap `readers`."""
         self._readers = readers
         self._tracer = tracer
@@ -32,26 +35,45 @@ class TracedReaders:
         """This process's name among all."""
         return self._readers.replica
 
-    def follows(self, topic: str) -> bool:
-        """Whether anybody here reads the topic."""
-        return self._readers.follows(topic)
+    def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
+        """Return the names of the replicas that can be handed the news."""
+        return self._readers.takers(topic, waiting, news)
 
-    def deliver(self, topic: str, batch: Batch) -> None:
-        """Take durable news of a topic."""
-        if not trace.get_current_span().get_span_context().is_valid:
-            self._readers.deliver(topic, batch)
+    def deliver(self, topic: str, news: Batch, takers: Sequence[str]) -> None:
+        """Hand durable news to replicas by their names."""
+        if self.replica not in takers or not trace.get_current_span().get_span_context().is_valid:
+            self._readers.deliver(topic, news, takers)
             return
         with self._tracer.start_as_current_span(
-            "deliver topic", kind=SpanKind.CONSUMER, attributes=about("deliver", topic, len(batch.messages))
+            "deliver topic", kind=SpanKind.CONSUMER, attributes=about("deliver", topic, len(news.messages))
         ):
-            self._readers.deliver(topic, batch)
+            self._readers.deliver(topic, news, takers)
 
     def expect_tail(self, topic: str, tail: int) -> None:
         """A write ran here that may not have been handed over."""
         self._readers.expect_tail(topic, tail)
 
-    def delivery_uncertain(self, topic: str) -> None:
+    def delivery_uncertain(self, topic: str, takers: Sequence[str]) -> None:
         """A write was cut off before it was delivered."""
+        self._readers.delivery_uncertain(topic, takers)
+
+
+class TracedNews:
+    """The readers in this process: what a peer hands them belongs to the trace of the write over there."""
+
+    def __init__(self, readers: TakesNews, tracer: Tracer) -> None:
+        """Wrap `readers`."""
+        self._readers = readers
+        self._tracer = tracer
+
+    def deliver(self, topic: str, batch: Batch, by: By) -> None:
+        """Take durable news of a topic."""
+        if batch.trace:
+            _delivered(self._tracer, topic, batch)
+        self._readers.deliver(topic, batch, by)
+
+    def delivery_uncertain(self, topic: str) -> None:
+        """A write may have happened that was not delivered."""
         self._readers.delivery_uncertain(topic)
 
 
@@ -90,16 +112,20 @@ class TracedSource:
                 raise
             span.set_attribute("messaging.batch.message_count", len(batch.messages))
         if batch.trace:
-            cause = propagate.extract({"traceparent": batch.trace}, context=Context())
-            self._tracer.start_span(
-                "deliver topic",
-                context=cause,
-                kind=SpanKind.CONSUMER,
-                attributes=about("deliver", topic, len(batch.messages)),
-                links=[Link(span.get_span_context())],
-            ).end()
+            _delivered(self._tracer, topic, batch, Link(span.get_span_context()))
         return batch
 
     async def release(self, topic: str) -> None:
         """Tell the log that nobody here waits for news of the topic any more."""
         await self._source.release(topic)
+
+
+def _delivered(tracer: Tracer, topic: str, batch: Batch, *links: Link) -> None:
+    """Make the span of news that another replica has written, in that write's trace."""
+    tracer.start_span(
+        "deliver topic",
+        context=propagate.extract({"traceparent": batch.trace}, context=Context()),
+        kind=SpanKind.CONSUMER,
+        attributes=about("deliver", topic, len(batch.messages)),
+        links=links,
+    ).end()

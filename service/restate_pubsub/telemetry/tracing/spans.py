@@ -25,14 +25,15 @@ from restate import TerminalError
 from restate.server_context import restate_context_is_replaying
 
 from restate_pubsub.telemetry.tracing.attributes import about, failed
-from restate_pubsub.telemetry.tracing.ports import TracedReaders, TracedSource
+from restate_pubsub.telemetry.tracing.ports import TracedNews, TracedReaders, TracedSource
 from restate_pubsub.telemetry.tracing.untraced import Untraced
 
 if TYPE_CHECKING:
     import aiohttp
 
     from restate_pubsub.fanout.source import Source
-    from restate_pubsub.topic.steps import LocalReaders
+    from restate_pubsub.peers.incoming import TakesNews
+    from restate_pubsub.topic.steps import Readers
     from restate_pubsub.topic.tracing import Tracing
 
 VERSION = importlib.metadata.version("restate-pubsub")
@@ -72,9 +73,13 @@ class OpenTelemetry(Untraced):
         """Return the log with a span for each pull."""
         return TracedSource(source, self.tracer)
 
-    def readers(self, readers: LocalReaders) -> LocalReaders:
+    def readers(self, readers: Readers) -> Readers:
         """Return the readers with a span for what they are handed."""
         return TracedReaders(readers, self.tracer)
+
+    def taken(self, readers: TakesNews) -> TakesNews:
+        """Return the readers with a span for what peers hand them, in the trace of the write."""
+        return TracedNews(readers, self.tracer)
 
     def writes(self, wrote: Callable[[str, int], None]) -> Callable[[str, int], None]:
         """Return a callback that notes the number of messages at the current span, too."""

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from restate_pubsub.fanout.source import Source
-    from restate_pubsub.topic.steps import LocalReaders
+    from restate_pubsub.peers.incoming import TakesNews
+    from restate_pubsub.topic.steps import Readers
     from restate_pubsub.topic.tracing import Tracing
 
 
@@ -31,8 +32,12 @@ class Untraced:
         """Return the log with its pulls watched."""
         return source
 
-    def readers(self, readers: LocalReaders) -> LocalReaders:
-        """Return the readers in this process with what is handed to them watched."""
+    def readers(self, readers: Readers) -> Readers:
+        """Return the readers with what a write hands them watched."""
+        return readers
+
+    def taken(self, readers: TakesNews) -> TakesNews:
+        """Return the readers in this process with what peers hand them watched."""
         return readers
 
     def writes(self, wrote: Callable[[str, int], None]) -> Callable[[str, int], None]:
