@@ -80,6 +80,8 @@ class Service:
             "RESTATE_INGRESS_URL": restate.ingress_url.replace("localhost", "127.0.0.1"),
             "RESTATE_ADMIN_URL": restate.admin_url.replace("localhost", "127.0.0.1"),
             "PUBSUB_BIND": f"127.0.0.1:{self.port}",
+            "PUBSUB_ADVERTISE": self.url,
+            "PUBSUB_PEERS": "127.0.0.1",
             **(env or {}),
             **settings,
         }
