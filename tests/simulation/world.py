@@ -38,6 +38,9 @@ class Replica:
         self.handlers = Handlers(replace(options, readers=self))
         self.feed: Feed | None = None
 
+    def meet(self, _subscriber: str) -> None:
+        pass
+
     def takers(self, _topic: str, waiting: Iterable[str], _news: Batch) -> list[str]:
         peers = [Subscriber.read(text).name for text in waiting]
         linked = [peer for peer in peers if (self.replica, peer) in self.world.links]

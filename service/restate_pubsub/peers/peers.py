@@ -63,8 +63,14 @@ class Peers:
         """This process's name among all."""
         return self._local.replica
 
+    def meet(self, subscriber: str) -> None:
+        """Connect to whoever pulls, if it is a peer that is new."""
+        peer = Subscriber.read(subscriber)
+        if peer.url and peer.name != self.replica and self._allowed:
+            self._link(peer)
+
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
-        """Return the names of the replicas that can be handed the news. One that is new is connected to, for the next.
+        """Return the names of the replicas that can be handed the news.
 
         A topic that ends is told to everybody through Restate, and so are news that are large.
         """

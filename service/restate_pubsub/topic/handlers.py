@@ -202,6 +202,8 @@ class Handlers:
         """Return messages from `offset` on, or wait for some: 408 when none came in time."""
         request = calls.decode_pull(raw)
         check_topic(ctx.key, self.options.limits)
+        if request.subscriber is not None and self.options.readers is not None:
+            self.options.readers.meet(request.subscriber)
         bounds = await self._bounds(ctx)
         offset = bounds.tail if request.offset is None else request.offset
         batch = await self._read(ctx, bounds, offset, request)

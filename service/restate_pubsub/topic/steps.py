@@ -39,6 +39,9 @@ class Readers(Protocol):
     def replica(self) -> str:
         """This process's name among all."""
 
+    def meet(self, subscriber: str) -> None:
+        """Somebody pulls, who may be a peer: its news can be handed over later if it is reached by then."""
+
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the names of the replicas that can be handed the news: this one, if it reads the topic, and peers.
 

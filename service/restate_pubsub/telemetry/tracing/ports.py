@@ -35,6 +35,10 @@ class TracedReaders:
         """This process's name among all."""
         return self._readers.replica
 
+    def meet(self, subscriber: str) -> None:
+        """Somebody pulls, who may be a peer."""
+        self._readers.meet(subscriber)
+
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the names of the replicas that can be handed the news."""
         return self._readers.takers(topic, waiting, news)
