@@ -30,6 +30,8 @@ CHART_SETS = {
     "PUBSUB_RESTATE_IDENTITY_KEYS": "restate.identityKeys",
     "PUBSUB_BIND": "bindHost",
     "PUBSUB_METRICS_BIND": "bindHost",
+    "PUBSUB_ADVERTISE": "peers.enabled",
+    "PUBSUB_PEERS": "peers.enabled",
 }
 """Settings that other values of the chart decide."""
 

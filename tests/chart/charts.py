@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -105,8 +106,14 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
             yield manifest["kind"], manifest["spec"]["template"]
 
 
+POD_ADDRESS = "10.1.2.3"
+
+
 def environment(manifests: list[Manifest], pod: Manifest) -> dict[str, str]:
-    """Return the environment that the pod's first container would get; a secret from elsewhere is its reference."""
+    """Return the environment that the pod's first container would get; a secret from elsewhere is its reference.
+
+    The pod's address is `POD_ADDRESS`.
+    """
     made = {
         each["metadata"]["name"]: {key: base64.b64decode(value).decode() for key, value in each["data"].items()}
         for each in manifests
@@ -124,7 +131,10 @@ def environment(manifests: list[Manifest], pod: Manifest) -> dict[str, str]:
     for each in container.get("env", ()):
         secret = each.get("valueFrom", {}).get("secretKeyRef", {})
         kept = made.get(secret.get("name"), {}).get(secret.get("key"))
-        found[each["name"]] = each.get("value", kept or str(each.get("valueFrom")))
+        if each.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath") == "status.podIP":
+            kept = POD_ADDRESS
+        value = each.get("value", kept or str(each.get("valueFrom")))
+        found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name[1]], value)
     return found
 
 

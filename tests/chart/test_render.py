@@ -11,7 +11,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
-from chart.charts import CI, Manifest, ci_values, deep_merge, environment, of, pods, render, single, texts
+from chart.charts import CI, POD_ADDRESS, Manifest, ci_values, deep_merge, environment, of, pods, render, single, texts
 from chart.custom_resources import SCHEMAS
 from restate_pubsub.settings import fields as settings
 from restate_pubsub.telemetry.tracing.asked import asked_for
@@ -189,6 +189,8 @@ def test_the_environment_of_every_pod_is_settings_that_exist(values: dict[str, A
         if values.get("tracing"):
             assert asked_for(found)
             allowed |= {name for name in found if name.startswith("OTEL_")}
+        if "PUBSUB_ADVERTISE" in found:
+            allowed.add("POD_IP")
         assert found.keys() - settings.variables().keys() <= allowed
         settings.load(found, strict=True)
 
@@ -279,6 +281,43 @@ def test_ports_are_those_that_the_service_listens_on() -> None:
     given = of(manifests, "ConfigMap")["data"]
     assert given["PUBSUB_BIND"] == f"0.0.0.0:{ports['http']},0.0.0.0:{ports['restate']}"
     assert given["PUBSUB_METRICS_BIND"] == f"0.0.0.0:{ports['metrics']}"
+
+
+@pytest.mark.parametrize("operator", [False, True])
+def test_pods_say_where_the_others_reach_them(operator: bool) -> None:  # noqa: FBT001 - a parameter of a test
+    """At the port that Restate calls; and no address but those of this release's pods is called."""
+    values = {"restate": {"operator": {"enabled": True, "register": {"cluster": "restate"}}}} if operator else {}
+    manifests = render(values)
+    (server,) = [pod for kind, pod in pods(manifests) if kind in ("Deployment", "RestateDeployment")]
+    given = settings.load(environment(manifests, server), strict=True)
+    assert given.advertise == f"http://{POD_ADDRESS}:9080"
+    (service,) = [each for each in manifests if each["metadata"]["name"].endswith("-peers")]
+    assert given.peers == (f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc",)
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"].items() <= server["metadata"]["labels"].items()
+    others = [environment(manifests, pod) for _, pod in pods(manifests) if pod is not server]
+    assert not any("PUBSUB_ADVERTISE" in other for other in others)
+
+
+def test_pods_may_call_one_another() -> None:
+    """At that port, also where nobody else may."""
+    manifests = render({"networkPolicy": {"enabled": True, "from": {"gateway": [PEER]}}})
+    first, *_ = of(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert first["ports"] == [{"port": "restate"}]
+    labels = of(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert any(
+        each.get("podSelector", {}).get("matchLabels", {"": ""}).items() <= labels.items() for each in first["from"]
+    )
+
+
+def test_without_peers_nothing_of_them_is_left() -> None:
+    """All goes through Restate."""
+    manifests = render({"peers": {"enabled": False}, "networkPolicy": {"enabled": True, "from": {"gateway": [PEER]}}})
+    assert not [each for each in manifests if each["metadata"]["name"].endswith("-peers")]
+    (server,) = [pod for kind, pod in pods(manifests) if kind == "Deployment"]
+    assert not {"PUBSUB_ADVERTISE", "PUBSUB_PEERS", "POD_IP"} & environment(manifests, server).keys()
+    assert not any("podSelector" in each for each in of(manifests, "NetworkPolicy")["spec"]["ingress"][0]["from"])
 
 
 def test_nothing_is_taken_away_before_its_successor_is_ready() -> None:

@@ -56,18 +56,11 @@ def due() -> bool:
 class FaultyHub(Hub):
     """A hub whose deliveries break."""
 
-    _replica = ""
-
-    @property
-    def replica(self) -> str:
-        """The replica's name; a write asks for it just before it journals it, and just before it delivers."""
-        if FAULT == "cut" and self._replica and due():
+    def follows(self, topic: str) -> bool:
+        """Cut soon, if it is time: a write asks just before it journals who takes its news."""
+        if FAULT == "cut" and due():
             cut_after(random.randrange(CUT_WITHIN))
-        return self._replica
-
-    @replica.setter
-    def replica(self, name: str) -> None:
-        self._replica = name
+        return super().follows(topic)
 
     def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
         """Break instead, if it is time."""
@@ -76,6 +69,8 @@ class FaultyHub(Hub):
             raise RuntimeError(msg)
         if FAULT == "die" and due():
             os._exit(1)
+        if FAULT == "cut" and due():
+            cut_after(random.randrange(CUT_WITHIN))
         super().deliver(topic, batch, by)
 
 

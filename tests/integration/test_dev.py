@@ -9,9 +9,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from support.harness import ROOT, free_port, listens
+from support.harness import ROOT, free_port, listens, stream
 from support.waiting import until
 
 OTHER_ADDRESS = "127.0.0.2"
@@ -96,6 +97,39 @@ async def test_whatever_ends_dev_ends_restate(
     await dev.start(bind=bind)
     await moment(dev)
     await dev.end(signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+async def test_replicas_hand_one_another_what_they_write(dev: Dev, signum: signal.Signals) -> None:
+    """The first runs the write, and its peers' readers have it; all of them end with `dev`."""
+    first = free_port()
+    further = [first + 1, first + 2]
+    if any([await listens(port) for port in further]):
+        pytest.skip("ports beside the first are taken")
+    await dev.start("--replicas", "3", bind=f"127.0.0.1:{first}")
+    await ready(dev)
+    assert f"http://127.0.0.1:{further[1]}" in dev.log.read_text()
+    async with aiohttp.ClientSession() as session:
+        for port in further:
+            await until(lambda port=port: listens(port), "the replica to listen")  # type: ignore[misc]
+
+            async def handed(port: int = port) -> bool:
+                url = f"http://localhost:{dev.ports['ingress']}/pubsub/t/publish"
+                async with session.post(url, json="x") as answer:
+                    assert answer.status == 200
+                async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                    return 'messages_arrived_total{by="peer"} 0.0' not in await answer.text()
+
+            async with stream(f"http://127.0.0.1:{port}/pubsub/t") as reader:
+                await until(handed, "a message from the peer")
+                assert (await reader.next()).data == "x"
+    await dev.end(signum)
+    for port in (first, *further):
+        await until(lambda port=port: _free(port), "the ports to be free")  # type: ignore[misc]
+
+
+async def _free(port: int) -> bool:
+    return not await listens(port)
 
 
 @pytest.mark.parametrize("words", [[], ["--public"]], ids=["loopback", "public"])

@@ -130,7 +130,7 @@ async def test_news_go_to_the_other_replica_without_restate(restate: RestateServ
         pulls = [await service.metric("restate_pubsub_pulls_total") for service in (one, two)]
         await publish(restate, topic, *range(40))
         for reader in (first, second):
-            seen = []
+            seen: list[Any] = []
             while not seen or seen[-1] != 39:
                 seen.append((await reader.next()).data)
             assert [data for data in seen if isinstance(data, int)] == list(range(40))
@@ -173,7 +173,7 @@ async def test_a_replica_that_starts_anew_under_its_address_is_another_one(resta
                 await publish(restate, topic, number)
                 number += 1
             await publish(restate, topic, "end")
-            seen = []
+            seen: list[Any] = []
             while not seen or seen[-1] != "end":
                 seen.append((await reader.next()).data)
             assert seen[:-1] == list(range(number - len(seen) + 1, number))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -34,7 +34,8 @@ class Replica:
     def __init__(self, world: World, name: str, options: TopicOptions) -> None:
         self.world = world
         self.replica = name
-        self.subscriber = str(Subscriber(name, f"http://{name}:9080", "key"))
+        here = Subscriber(name, f"http://{name}:9080", "key")
+        self.subscriber, self.mark = str(here), here.mark
         self.handlers = Handlers(replace(options, readers=self))
         self.feed: Feed | None = None
 
@@ -42,16 +43,19 @@ class Replica:
         pass
 
     def takers(self, _topic: str, waiting: Iterable[str], _news: Batch) -> list[str]:
-        peers = [Subscriber.read(text).name for text in waiting]
-        linked = [peer for peer in peers if (self.replica, peer) in self.world.links]
-        return [self.replica, *linked] if self.feed is not None else linked
+        linked = [peer.mark for peer in map(Subscriber.read, waiting) if (self.replica, peer.name) in self.world.links]
+        return [self.mark, *linked] if self.feed is not None else linked
 
-    def deliver(self, _topic: str, news: Batch, takers: Sequence[str]) -> None:
-        for name in takers:
-            if name == self.replica:
-                self.take(news)
-            elif (self.replica, name) in self.world.links:
-                self.world.handed.append(Handed(self.replica, name, news))
+    def deliver(self, _topic: str, news: Batch, takers: Collection[str], waiting: Iterable[str]) -> None:
+        if self.mark in takers:
+            self.take(news)
+        self.hand_over(news, takers, waiting)
+
+    def hand_over(self, news: Batch | None, takers: Collection[str], waiting: Iterable[str]) -> None:
+        """Send news, or a doubt, to whom there is a connection."""
+        for peer in map(Subscriber.read, waiting):
+            if peer.mark in takers and (self.replica, peer.name) in self.world.links:
+                self.world.handed.append(Handed(self.replica, peer.name, news))
 
     def take(self, news: Batch | None) -> None:
         """Give the feed news, or a doubt."""
@@ -64,11 +68,9 @@ class Replica:
         if self.feed is not None:
             self.feed.expected = max(self.feed.expected, tail)
 
-    def delivery_uncertain(self, _topic: str, takers: Sequence[str]) -> None:
+    def delivery_uncertain(self, _topic: str, takers: Collection[str], waiting: Iterable[str]) -> None:
         self.take(None)
-        self.world.handed += [
-            Handed(self.replica, name, None) for name in takers if (self.replica, name) in self.world.links
-        ]
+        self.hand_over(None, takers, waiting)
 
 
 class Handed(NamedTuple):

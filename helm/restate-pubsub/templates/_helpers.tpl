@@ -18,6 +18,10 @@
 {{- include "restate-pubsub.fullname" . }}-restate
 {{- end -}}
 
+{{- define "restate-pubsub.peersService" -}}
+{{- include "restate-pubsub.fullname" . }}-peers
+{{- end -}}
+
 {{- define "restate-pubsub.serviceAccountName" -}}
 {{- default (ternary (include "restate-pubsub.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
@@ -139,6 +143,9 @@ PUBSUB_RESTATE_IDENTITY_KEYS: {{ join "," . | quote }}
 {{- end }}
 PUBSUB_BIND: {{ printf "%s:8000,%s:9080" .Values.bindHost .Values.bindHost | quote }}
 PUBSUB_METRICS_BIND: {{ printf "%s:9090" .Values.bindHost | quote }}
+{{- if .Values.peers.enabled }}
+PUBSUB_PEERS: {{ printf "%s.%s.svc" (include "restate-pubsub.peersService" .) .Release.Namespace | quote }}
+{{- end }}
 {{- range $variable, $value := .Values.settings }}
 {{ $variable }}: {{ include "restate-pubsub.text" $value | quote }}
 {{- end }}
@@ -154,11 +161,13 @@ OTEL_TRACES_SAMPLER_ARG: {{ include "restate-pubsub.text" .samplerArgument | quo
 
 {{/*
 The environment of a container that runs the image: the ConfigMap, what the user adds, and those secrets that it needs.
-Takes the context, and a list of secret settings by their names.
+Takes the context, a list of secret settings by their names, and, for the pods that serve, "serves": each of those says
+at which address the others reach it.
 */}}
 {{- define "restate-pubsub.environment" -}}
 {{- $root := index . 0 -}}
 {{- $needed := index . 1 -}}
+{{- $advertises := and (eq (len .) 3) $root.Values.peers.enabled -}}
 {{- $own := list -}}
 {{- range $variable, $value := $root.Values.secrets -}}
 {{- if has $variable $needed -}}{{- $own = append $own $variable -}}{{- end -}}
@@ -170,8 +179,16 @@ Takes the context, and a list of secret settings by their names.
 envFrom:
   - configMapRef:
       name: {{ include "restate-pubsub.fullname" $root }}
-{{- if or $own $existing $root.Values.extraEnv }}
+{{- if or $own $existing $root.Values.extraEnv $advertises }}
 env:
+{{- if $advertises }}
+  - name: POD_IP
+    valueFrom:
+      fieldRef:
+        fieldPath: status.podIP
+  - name: PUBSUB_ADVERTISE
+    value: http://$(POD_IP):9080
+{{- end }}
 {{- range $own }}
   - name: {{ . }}
     valueFrom:

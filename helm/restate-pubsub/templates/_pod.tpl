@@ -62,7 +62,7 @@ spec:
           containerPort: 8000
         - name: metrics
           containerPort: 9090
-{{ include "restate-pubsub.environment" (list . (include "restate-pubsub.allSecrets" . | fromJsonArray)) | indent 6 }}
+{{ include "restate-pubsub.environment" (list . (include "restate-pubsub.allSecrets" . | fromJsonArray) "serves") | indent 6 }}
       startupProbe:
         httpGet: {path: /health/live, port: restate}
         periodSeconds: 1

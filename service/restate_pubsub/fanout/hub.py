@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import heapq
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -166,6 +167,10 @@ class Hub:
     def follows(self, topic: str) -> bool:
         """Whether there is a feed of the topic."""
         return topic in self._feeds
+
+    def followed(self) -> Collection[str]:
+        """Return the topics of which there are feeds."""
+        return self._feeds.keys()
 
     def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
         """Take news straight from a write. A gap is pulled."""

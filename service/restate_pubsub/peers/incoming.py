@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -27,9 +27,10 @@ GREETING_SECONDS = 5.0
 GREETING_BYTES = 4096
 LINE_BYTES = 16 * 1024 * 1024
 DOUBT_SECONDS = 60.0
-"""When a peer is gone, Restate is asked of the topics of which it has brought news in this time.
-
-A write that got lost before a topic's first news comes with the topic's sweep, after ten seconds."""
+"""When a peer is gone, Restate is asked of the topics of which it has brought news in this time …"""
+FEW_TOPICS = 200
+"""… and of all that are read here, where they are not more than this. Of more, a write that got lost before its topic's
+first news comes with the topic's sweep, after ten seconds."""
 AGAIN_SECONDS = 1.0
 """So long after a peer was cut off it may still hand over news in vain: Restate is asked once more then."""
 
@@ -41,6 +42,9 @@ class TakesNews(Protocol):
 
     def deliver(self, topic: str, batch: Batch, by: By) -> None:
         """Take durable news of a topic."""
+
+    def followed(self) -> Collection[str]:
+        """Return the topics that are read here."""
 
     def delivery_uncertain(self, topic: str) -> None:
         """A write may have happened that was not delivered: ask Restate."""
@@ -128,8 +132,8 @@ class Incoming:
         except EOFError:
             self._doubt(peer, fed, "its connection broke")
         except TimeoutError:
-            self._doubt(peer, fed, f"it was silent for {SILENT_SECONDS:g} s")
-            loop.call_later(AGAIN_SECONDS, self._ask, list(fed))
+            topics = self._doubt(peer, fed, f"it was silent for {SILENT_SECONDS:g} s")
+            loop.call_later(AGAIN_SECONDS, self._ask, topics)
         except PubsubError as error:
             self._doubt(peer, fed, error.message)
 
@@ -141,12 +145,15 @@ class Incoming:
             fed[topic] = asyncio.get_running_loop().time()
             self._readers.deliver(topic, news, "peer")
 
-    def _doubt(self, peer: str, fed: dict[str, float], why: str) -> None:
-        log.warning("a peer is gone; what it may have written is asked for", peer=peer, why=why, topics=len(fed))
+    def _doubt(self, peer: str, fed: dict[str, float], why: str) -> Collection[str]:
         _forget(fed, asyncio.get_running_loop().time() - DOUBT_SECONDS)
-        self._ask(list(fed))
+        followed = self._readers.followed()
+        topics = set(followed if len(followed) <= FEW_TOPICS else fed)
+        log.warning("a peer is gone; what it may have written is asked for", peer=peer, why=why, topics=len(topics))
+        self._ask(topics)
+        return topics
 
-    def _ask(self, topics: list[str]) -> None:
+    def _ask(self, topics: Collection[str]) -> None:
         for topic in topics:
             self._readers.delivery_uncertain(topic)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
@@ -29,10 +29,6 @@ CLOSE_SECONDS = 1.0
 class LocalReaders(Protocol):
     """The readers in this process. None of it may raise."""
 
-    @property
-    def replica(self) -> str:
-        """This process's name among all."""
-
     def follows(self, topic: str) -> bool:
         """Whether anybody here reads the topic."""
 
@@ -49,74 +45,78 @@ class LocalReaders(Protocol):
 class Peers:
     """The object's `Readers`."""
 
-    def __init__(self, local: LocalReaders, allowed: AllowedPeers, observer: PeerObserver) -> None:
-        """Nobody is known at first: whoever subscribes is."""
+    def __init__(self, here: Subscriber, local: LocalReaders, allowed: AllowedPeers, observer: PeerObserver) -> None:
+        """`here` is this replica as its subscriptions name it. Nobody is known at first: whoever subscribes is."""
+        self._here = here
         self._local = local
         self._allowed = allowed
         self._observer = observer
         self._links: dict[Subscriber, Link] = {}
-        self._by_name: dict[str, Link] = {}
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def replica(self) -> str:
         """This process's name among all."""
-        return self._local.replica
+        return self._here.name
 
     def meet(self, subscriber: str) -> None:
         """Connect to whoever pulls, if it is a peer that is new."""
-        peer = Subscriber.read(subscriber)
-        if peer.url and peer.name != self.replica and self._allowed:
+        if (peer := self._peer(subscriber)) is not None:
             self._link(peer)
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
-        """Return the names of the replicas that can be handed the news.
+        """Return the marks of the replicas that can be handed the news.
 
         A topic that ends is told to everybody through Restate, and so are news that are large.
         """
-        takers = [self.replica] if self._local.follows(topic) else []
-        if not self._allowed:
-            return takers
+        takers = [self._here.mark] if self._local.follows(topic) else []
         small = sum(len(message.data) for message in news.messages) <= MOST_BYTES and not news.closed
         for text in waiting:
-            peer = Subscriber.read(text)
-            if peer.name == self.replica or not peer.url:
+            if (peer := self._peer(text)) is None:
                 continue
-            if (link := self._link(peer)) is not None and link.ready and small:
-                takers.append(peer.name)
+            link = self._link(peer)
+            if link is not None and link.ready and small:
+                takers.append(peer.mark)
             else:
                 self._observer.fell_back()
         return takers
 
-    def deliver(self, topic: str, news: Batch, takers: Sequence[str]) -> None:
-        """Hand durable news to replicas by their names."""
+    def deliver(self, topic: str, news: Batch, takers: Collection[str], waiting: Iterable[str]) -> None:
+        """Hand durable news to those of the subscribers that are takers, and to this process if it is one."""
+        if self._here.mark in takers:
+            self._local.deliver(topic, news)
         said = b""
-        for name in takers:
-            if name == self.replica:
-                self._local.deliver(topic, news)
-            elif (link := self._by_name.get(name)) is not None:
-                said = said or line(topic, encode_notification(news))
-                if link.send(said):
-                    self._observer.handed_over()
+        for link in self._known(takers, waiting):
+            said = said or line(topic, encode_notification(news))
+            if link.send(said):
+                self._observer.handed_over()
 
     def expect_tail(self, topic: str, tail: int) -> None:
         """See to it that this process gets to `tail`; the others are told by whoever runs a write."""
         self._local.expect_tail(topic, tail)
 
-    def delivery_uncertain(self, topic: str, takers: Sequence[str]) -> None:
+    def delivery_uncertain(self, topic: str, takers: Collection[str], waiting: Iterable[str]) -> None:
         """Have whoever was to be handed news ask Restate."""
         self._local.delivery_uncertain(topic)
-        for name in takers:
-            if (link := self._by_name.get(name)) is not None:
-                link.send(line(topic, b""))
+        for link in self._known(takers, waiting):
+            link.send(line(topic, b""))
 
     async def close(self) -> None:
         """End all connections, when everything is said."""
         await asyncio.gather(*(link.close(CLOSE_SECONDS) for link in self._links.values()))
         self._links.clear()
-        self._by_name.clear()
         if self._session is not None:
             await self._session.close()
+
+    def _peer(self, text: str) -> Subscriber | None:
+        """Return a peer by its subscription; None where it is this replica, or has no address, or may have none."""
+        peer = Subscriber.read(text)
+        return peer if peer.url and peer != self._here and self._allowed else None
+
+    def _known(self, takers: Collection[str], waiting: Iterable[str]) -> Iterator[Link]:
+        for peer in map(Subscriber.read, waiting):
+            if peer.mark in takers and (link := self._links.get(peer)) is not None:
+                yield link
 
     def _link(self, peer: Subscriber) -> Link | None:
         """Return the connection to a peer, which may have yet to be made; None where there are too many."""
@@ -125,20 +125,15 @@ class Peers:
             return link
         if link is None and len(self._links) >= MAX_LINKS:
             for other in [other for other in self._links.values() if self._rested(other)]:
-                self._forget(other)
+                del self._links[other.peer]
             if len(self._links) >= MAX_LINKS:
                 return None
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        link = Link(peer, self.replica, session=self._session, allowed=self._allowed, observer=self._observer)
-        self._links[peer] = self._by_name[peer.name] = link
+        link = Link(peer, self._here.name, session=self._session, allowed=self._allowed, observer=self._observer)
+        self._links[peer] = link
         return link
 
     @staticmethod
     def _rested(link: Link) -> bool:
         return link.over_at is not None and asyncio.get_running_loop().time() - link.over_at > REST_SECONDS
-
-    def _forget(self, link: Link) -> None:
-        del self._links[link.peer]
-        if self._by_name.get(link.peer.name) is link:
-            del self._by_name[link.peer.name]

@@ -19,6 +19,7 @@ feed, as messages are compact JSON. A topic without news is a doubt: ask Restate
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote
@@ -48,6 +49,13 @@ class Subscriber(NamedTuple):
     def __str__(self) -> str:
         """Return it as a subscription says it."""
         return f"{self.name} {self.url} {self.key}" if self.url else self.name
+
+    @property
+    def mark(self) -> str:
+        """What a write's journal calls it: its name, told apart from whoever else gives that name, without the key."""
+        if not self.url:
+            return self.name
+        return f"{self.name}.{hashlib.sha256(str(self).encode()).hexdigest()[:16]}"
 
 
 class Hello(msgspec.Struct, rename={"sender": "from", "receiver": "to"}):

@@ -134,8 +134,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     """
     tracing = tracing or Untraced()
     here = _subscriber(settings)
-    metrics = Metrics(CollectorRegistry())
-    metrics.takes(settings.max_streams)
+    metrics = _metrics(settings)
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     ingress = Ingress(settings.ingress_url, settings.object_name, token, traced=tracing.client())
     limits = limits_of(settings)
@@ -152,7 +151,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         ),
         metrics,
     )
-    peers = Peers(hub, AllowedPeers(settings.peers), metrics)
+    peers = Peers(here, hub, AllowedPeers(settings.peers), metrics)
     incoming = Incoming(here, tracing.taken(hub), metrics)
     pubsub = create_object(
         settings,
@@ -162,7 +161,6 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         tracing=tracing.handlers(),
     )
     admin = RestateAdmin(settings.admin_url, token)
-    metrics.may_be_wrong(CODES)
     health = Health(
         RoundTrip(ingress, admin, key=here.name, fingerprint=manifest_of(pubsub)),
         metrics.looked,
@@ -198,9 +196,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         max_age=settings.request_max_age,
         ending=ending,
     )
-    console = (
-        Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics).routes() if settings.console else ()
-    )
+    console = Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics)
     endpoint = _endpoint(settings, pubsub, metrics)
     at = Ports.of(settings, ports)
     topic = f"{settings.sse_path}/{{topic:any}}"
@@ -227,7 +223,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     app = Starlette(
         routes=[
             *Probes(health, metrics.registry).routes(),
-            *console,
+            *(console.routes() if settings.console else ()),
             *page_client.routes(),
             Mount(settings.restate_path, AfterInvocations(endpoint)),
             Route(settings.sse_path, several.endpoint, methods=["GET"]),
@@ -239,11 +235,17 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    closed = at.without_restate
     pages = _traced(app, tracing, settings.sse_path)
-    first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=closed)
-    peering = Peering(first, incoming, metrics, closed_ports=closed)
+    first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
+    peering = Peering(first, incoming, metrics, closed_ports=at.without_restate)
     return Service(peering if settings.advertise else first, hub, health, metrics, ending, incoming)
+
+
+def _metrics(settings: Settings) -> Metrics:
+    metrics = Metrics(CollectorRegistry())
+    metrics.takes(settings.max_streams)
+    metrics.may_be_wrong(CODES)
+    return metrics
 
 
 def _subscriber(settings: Settings) -> Subscriber:

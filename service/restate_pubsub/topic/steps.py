@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -43,18 +43,21 @@ class Readers(Protocol):
         """Somebody pulls, who may be a peer: its news can be handed over later if it is reached by then."""
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
-        """Return the names of the replicas that can be handed the news: this one, if it reads the topic, and peers.
+        """Return the marks of the replicas that can be handed the news: this one, if it reads the topic, and peers.
 
         `waiting` are the subscribers of the pulls that wait.
         """
 
-    def deliver(self, topic: str, news: Batch, takers: Sequence[str]) -> None:
-        """Hand durable news to replicas by their names; those that cannot be reached from here are passed over."""
+    def deliver(self, topic: str, news: Batch, takers: Collection[str], waiting: Iterable[str]) -> None:
+        """Hand durable news to those of the subscribers that are takers, and to this process if it is one.
+
+        Those that cannot be reached from here are passed over.
+        """
 
     def expect_tail(self, topic: str, tail: int) -> None:
         """A write ran here that may not have been handed over: the topic goes up to `tail`."""
 
-    def delivery_uncertain(self, topic: str, takers: Sequence[str]) -> None:
+    def delivery_uncertain(self, topic: str, takers: Collection[str], waiting: Iterable[str]) -> None:
         """A write was cut off before it was delivered: whoever reads here, or at one of `takers`, asks Restate."""
 
 
@@ -244,28 +247,29 @@ async def _deliver(
 
     A retry elsewhere hands them to the same replicas, as far as it reaches them: the one before may have died first.
 
-    Returns the takers' names. With them comes, where it traces, the write's trace: what other replicas are told has to
+    Returns the takers' marks. With them comes, where it traces, the write's trace: what other replicas are told has to
     be the same in every attempt.
     """
     topic, delivered = ctx.key, False
+    subscribers = [entry.subscriber for entry in waiting if entry.subscriber]
     asked: list[str] = []
 
     def takers() -> bytes:
-        asked[:] = readers.takers(topic, [entry.subscriber for entry in waiting if entry.subscriber], news)
+        asked[:] = readers.takers(topic, subscribers, news)
         trace = "" if tracing is None else tracing.traceparent()
-        names = ",".join(asked)
-        return (f"{names} {trace}" if trace else names).encode()
+        marks = ",".join(asked)
+        return (f"{marks} {trace}" if trace else marks).encode()
 
     def late() -> None:
         # Restate may be cut off just here and finish the write elsewhere: then only a pull brings it.
-        readers.delivery_uncertain(topic, asked)
+        readers.delivery_uncertain(topic, asked, subscribers)
 
     try:
-        names, _, trace = (await ctx.run("replica", takers, late)).decode().partition(" ")
-        told = [name for name in names.split(",") if name]
-        readers.deliver(topic, replace(news, trace=trace) if trace else news, told)
+        marks, _, trace = (await ctx.run("replica", takers, late)).decode().partition(" ")
+        told = [mark for mark in marks.split(",") if mark]
+        readers.deliver(topic, replace(news, trace=trace) if trace else news, told, subscribers)
         delivered = True
         return told, trace
     finally:
         if not delivered:
-            readers.delivery_uncertain(topic, asked)
+            readers.delivery_uncertain(topic, asked, subscribers)

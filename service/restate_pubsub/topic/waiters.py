@@ -53,13 +53,13 @@ def is_awakeable(text: str) -> bool:
 def announced(waiting: Sequence[Subscription], news: Batch, takers: Collection[str] = ()) -> Told:
     """Tell everybody of a write, a close, or a head that has moved.
 
-    The pulls of `takers`, the replicas to which the write hands its news, go on waiting, write after write; at the end
-    of a topic nobody waits any more.
+    The pulls of `takers`, the marks of the replicas to which the write hands its news, go on waiting, write after
+    write; at the end of a topic nobody waits any more.
     """
     answers: list[Answer] = []
     left: list[Subscription] = []
     for entry in waiting:
-        if not news.closed and entry.subscriber is not None and Subscriber.read(entry.subscriber).name in takers:
+        if not news.closed and entry.subscriber is not None and Subscriber.read(entry.subscriber).mark in takers:
             left.append(entry)
         elif (told := _news_for(entry, news)) is not None:
             answers.append(Answer(entry.id, told))

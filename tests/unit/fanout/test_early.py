@@ -10,6 +10,7 @@ from restate_pubsub.fanout import early as early_module
 from restate_pubsub.fanout.early import MOST_EARLY, Early
 from restate_pubsub.fanout.window import Learnt
 from restate_pubsub.protocol.messages import Batch, Message
+from support.waiting import until
 
 
 class Feed:
@@ -51,8 +52,7 @@ async def test_what_does_not_come_is_pulled(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(early_module, "EARLY_SECONDS", 0.001)
     feed = Feed()
     feed.early.keep(batch(2), "peer")
-    while not feed.pulls:
-        await asyncio.sleep(0.001)
+    await until(lambda: feed.pulls, "the pull")
     feed.learn(batch(0))
     assert feed.at == 1
 

@@ -39,6 +39,17 @@ def test_news_are_a_line(topic: str, text: bytes) -> None:
     assert read_line(said.removesuffix(b"\n")) == (topic, Batch(7, list(news.messages), 9, head=3, trace="00-1-2-01"))
 
 
+def test_a_mark_tells_replicas_apart_and_no_key() -> None:
+    """Whoever gives another's name is somebody else; without an address the name is all there is."""
+    peer = Subscriber("a", "http://10.0.0.1:1", "secret")
+    others = {peer._replace(url="http://10.0.0.2:1").mark, peer._replace(key="other").mark, Subscriber("a").mark}
+    assert len(others) == 3
+    assert peer.mark not in others
+    assert Subscriber("a").mark == "a"
+    assert "secret" not in peer.mark
+    assert not set(", ") & set(peer.mark)
+
+
 def test_a_doubt_is_a_topic_without_news() -> None:
     """It asks whoever reads the topic to look."""
     assert read_line(line("a b", b"")[:-1]) == ("a b", None)

@@ -38,6 +38,11 @@ def test_without_any_variable_the_contracts_defaults_hold() -> None:
         ("PUBSUB_MESSAGE_MAX_BYTES", "64KiB", "message_max_bytes", 65536),
         ("PUBSUB_BIND", "127.0.0.1:1, [::1]:2", "bind", ("127.0.0.1:1", "[::1]:2")),
         ("PUBSUB_SSE_PATH", "/events/v1", "sse_path", "/events/v1"),
+        ("PUBSUB_ADVERTISE", "http://10.0.0.5:9080/", "advertise", "http://10.0.0.5:9080"),
+        ("PUBSUB_ADVERTISE", "http://fd00::5:9080", "advertise", "http://[fd00::5]:9080"),
+        ("PUBSUB_ADVERTISE", "http://[fd00::5]:9080", "advertise", "http://[fd00::5]:9080"),
+        ("PUBSUB_ADVERTISE", "", "advertise", None),
+        ("PUBSUB_PEERS", "peers.apps.svc, 10.0.0.0/8", "peers", ("peers.apps.svc", "10.0.0.0/8")),
         ("PUBSUB_PUBLISH_ENABLED", "true", "publish_enabled", True),
         ("PUBSUB_PUBLISH_ENABLED", "1", "publish_enabled", True),
         ("PUBSUB_RETAIN_IDLE", "7d", "retain_idle", 604800.0),
@@ -56,6 +61,13 @@ def test_a_value_is_read_with_its_unit(variable: str, value: str, attribute: str
         (
             {"PUBSUB_PULL_TIMEOUT": "abc"},
             "PUBSUB_PULL_TIMEOUT='abc': not a duration: use a number with ms, s, m, h or d",
+        ),
+        *(
+            (
+                {"PUBSUB_ADVERTISE": bad},
+                f"PUBSUB_ADVERTISE={bad!r}: not an address of this replica: use http://host:port, with the port",
+            )
+            for bad in ("http://host", "10.0.0.5:9080", "http://host:9080/path", "http://h h:1")
         ),
         ({"PUBSUB_PULL_TIMEOUT": "45"}, "PUBSUB_PULL_TIMEOUT='45': not a duration: use a number with ms, s"),
         ({"PUBSUB_PULL_TIMEOUT": "-1s"}, "PUBSUB_PULL_TIMEOUT='-1s': not a duration"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
@@ -40,26 +40,26 @@ class TracedReaders:
         self._readers.meet(subscriber)
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
-        """Return the names of the replicas that can be handed the news."""
+        """Return the marks of the replicas that can be handed the news."""
         return self._readers.takers(topic, waiting, news)
 
-    def deliver(self, topic: str, news: Batch, takers: Sequence[str]) -> None:
-        """Hand durable news to replicas by their names."""
-        if self.replica not in takers or not trace.get_current_span().get_span_context().is_valid:
-            self._readers.deliver(topic, news, takers)
+    def deliver(self, topic: str, news: Batch, takers: Collection[str], waiting: Iterable[str]) -> None:
+        """Hand durable news to those that are takers."""
+        if not trace.get_current_span().get_span_context().is_valid:
+            self._readers.deliver(topic, news, takers, waiting)
             return
         with self._tracer.start_as_current_span(
             "deliver topic", kind=SpanKind.CONSUMER, attributes=about("deliver", topic, len(news.messages))
         ):
-            self._readers.deliver(topic, news, takers)
+            self._readers.deliver(topic, news, takers, waiting)
 
     def expect_tail(self, topic: str, tail: int) -> None:
         """A write ran here that may not have been handed over."""
         self._readers.expect_tail(topic, tail)
 
-    def delivery_uncertain(self, topic: str, takers: Sequence[str]) -> None:
+    def delivery_uncertain(self, topic: str, takers: Collection[str], waiting: Iterable[str]) -> None:
         """A write was cut off before it was delivered."""
-        self._readers.delivery_uncertain(topic, takers)
+        self._readers.delivery_uncertain(topic, takers, waiting)
 
 
 class TracedNews:
@@ -69,6 +69,10 @@ class TracedNews:
         """Wrap `readers`."""
         self._readers = readers
         self._tracer = tracer
+
+    def followed(self) -> Collection[str]:
+        """Return the topics that are read here."""
+        return self._readers.followed()
 
     def deliver(self, topic: str, batch: Batch, by: By) -> None:
         """Take durable news of a topic."""
