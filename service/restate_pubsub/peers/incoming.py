@@ -134,8 +134,11 @@ class Incoming:
         except TimeoutError:
             topics = self._doubt(peer, fed, f"it was silent for {SILENT_SECONDS:g} s")
             loop.call_later(AGAIN_SECONDS, self._ask, topics)
-        except PubsubError as error:
-            self._doubt(peer, fed, error.message)
+        except (PubsubError, ValueError) as error:
+            self._doubt(peer, fed, str(error))
+        except Exception:
+            log.exception("taking a peer's news failed", peer=peer)
+            self._doubt(peer, fed, "it failed here")
 
     def _took(self, line: bytes, fed: dict[str, float]) -> None:
         topic, news = read_line(line)
