@@ -45,6 +45,7 @@ from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_o
 from restate_pubsub.web.blocked_topics import BlockedTopics, WatchedIngress
 from restate_pubsub.web.callers import Callers
 from restate_pubsub.web.console.routes import Console
+from restate_pubsub.web.described import routes as described
 from restate_pubsub.web.ending import Ending
 from restate_pubsub.web.errors import Errors
 from restate_pubsub.web.health import Health
@@ -225,6 +226,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
             *Probes(health, metrics.registry).routes(),
             *(console.routes() if settings.console else ()),
             *page_client.routes(),
+            *described.routes(settings),
             Mount(settings.restate_path, AfterInvocations(endpoint)),
             Route(settings.sse_path, several.endpoint, methods=["GET"]),
             Route(topic, streams.endpoint, methods=["GET"]),

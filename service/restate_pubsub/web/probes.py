@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from restate_pubsub.errors import InvalidRequest
 from restate_pubsub.web.middleware.public_port import is_public
+from restate_pubsub.web.paths import LIVE, METRICS, READY
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -29,9 +30,9 @@ class Probes:
     def routes(self) -> list[BaseRoute]:
         """Return what to mount."""
         return [
-            Route("/health/live", self.live),
-            Route("/health/ready", self.ready),
-            Route("/metrics", self.metrics),
+            Route(LIVE, self.live),
+            Route(READY, self.ready),
+            Route(METRICS, self.metrics),
         ]
 
     async def live(self, _request: Request) -> Response:

@@ -13,8 +13,8 @@ from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.names import MAX_OFFSET, check_topic
 
-_OFFSET = re.compile(r"-?[0-9]{1,16}")
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+OFFSET = re.compile(r"-?[0-9]{1,16}")
+SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 JSON = "application/json"
 
 
@@ -107,7 +107,7 @@ def start_at(text: str | None) -> Start:
 
 
 def _number(name: str, text: str) -> int:
-    if _OFFSET.fullmatch(text) and abs(int(text)) <= MAX_OFFSET:
+    if OFFSET.fullmatch(text) and abs(int(text)) <= MAX_OFFSET:
         return int(text)
     msg = f"{name} {text[:80]!r} is not an offset: use a number of at most {MAX_OFFSET}"
     if name == "offset":
@@ -132,7 +132,7 @@ def linger_of(request: Request) -> float:
 
     """
     text = request.query_params.get("linger") or "0"
-    if not _SECONDS.fullmatch(text):
+    if not SECONDS.fullmatch(text):
         msg = f"linger {text[:80]!r} is not a number of seconds, such as 0.1"
         raise InvalidRequest(msg)
     return check_linger(float(text))

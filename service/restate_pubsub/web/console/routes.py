@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from restate_pubsub.web.paths import CONSOLE
+
 if TYPE_CHECKING:
     from restate_pubsub.fanout.hub import Hub
     from restate_pubsub.settings.fields import Settings
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from restate_pubsub.web.blocked_topics import BlockedTopics
     from restate_pubsub.web.health import Health
 
-PATH = "/console"
 TOPICS_SHOWN = 100
 """Topics in the figures, those with the most readers: the answer stays small at any number of topics."""
+FILES = ("", "console.css", "console.js", "talk.js")
+"""The page itself has no name of its own."""
 CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 HEADERS = {
     "content-security-policy": (
@@ -56,9 +59,9 @@ class Console:
     def routes(self) -> Sequence[BaseRoute]:
         """Return what to mount."""
         return [
-            Route(PATH, _to_the_page),
-            *(_static(name) for name in ("", "console.css", "console.js", "talk.js")),
-            Route(f"{PATH}/figures", self.figures),
+            Route(CONSOLE, _to_the_page),
+            *(_static(name) for name in FILES),
+            Route(f"{CONSOLE}/figures", self.figures),
         ]
 
     async def figures(self, _request: Request) -> Response:
@@ -93,4 +96,4 @@ def _static(name: str) -> Route:
     async def serve(_request: Request) -> Response:
         return Response(content, headers=headers)
 
-    return Route(f"{PATH}/{name}", serve)
+    return Route(f"{CONSOLE}/{name}", serve)

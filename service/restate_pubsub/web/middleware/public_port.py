@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from restate_pubsub.web.errors import not_found
-from restate_pubsub.web.page_client.routes import PATH as PAGE_CLIENT
+from restate_pubsub.web.paths import FOR_PAGES, HEALTH, METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,11 +20,8 @@ PUBLIC = "restate_pubsub.public"
 """In a request's scope: it came in at the public address, so be brief about what is behind."""
 
 
-HEALTH = ("/health/live", "/health/ready")
-
-
 class PublicPort:
-    """ASGI middleware: at the public ports only the streams, the pages' module and the health of the process exist.
+    """ASGI middleware: at the public ports only the streams, what pages need for them, and the health exist.
 
     At the metrics' port only the metrics and the health do: whoever scrapes is not who may invoke the object.
     """
@@ -53,7 +50,9 @@ class PublicPort:
             port, path = (scope.get("server") or (None, None))[1], scope["path"]
             public = port in self._ports
             exists = path in HEALTH or (
-                path in (PAGE_CLIENT, self._several) or path.startswith(self._streams) if public else path == "/metrics"
+                path in FOR_PAGES or path == self._several or path.startswith(self._streams)
+                if public
+                else path == METRICS
             )
             if (public or (port is not None and port == self._metrics_port)) and not exists:
                 raise not_found(path)
