@@ -156,7 +156,9 @@ def _of_ai_sdk() -> dict[str, Any]:
 def _of_ag_ui() -> dict[str, Any]:
     restart = _object({"type": {"const": "CUSTOM"}, "name": {"const": RESTART_EVENT}, "value": _object(_RESTART)})
     stopped = {"type": {"const": "RUN_ERROR"}, "message": {"type": "string"}, "code": {"const": "stopped"}}
+    ended = {"type": {"const": "RUN_ERROR"}, "message": {"type": "string"}, "code": {"const": "ended"}}
     return {
+        "ended": _message("The topic ended before its run did", _object(ended)),
         "event": _message("An event of a run", _CHUNK, of=_ID),
         "restart": _message("A token stream was begun again: drop what it wrote from `offset` on", restart, of=_ID),
         "stopped": _message("The run was stopped", _object(stopped), of=_ID),

@@ -21,7 +21,7 @@ _INFO = (
     f"What is in the streams is described at `{ASYNCAPI}`. Paths that are not here are answered with 404, other "
     "methods with 405. The object behind this service may be of another version: what it says that this version does "
     "not know is passed on with its own status and the code `call-failed`. The Restate endpoint is Restate's own "
-    "protocol, and not described."
+    "protocol, and what replicas hand one another is their own: neither is described."
 )
 
 
