@@ -12,14 +12,15 @@ WORKDIR /src
 RUN python -m venv /build && python -m venv --without-pip /opt/restate-pubsub
 COPY requirements.lock requirements-build.lock ./
 RUN /build/bin/pip install -q --require-hashes -r requirements-build.lock \
- && /build/bin/pip --python /opt/restate-pubsub/bin/python install -q --require-hashes --only-binary :all: -r requirements.lock
+ && /build/bin/pip --python /opt/restate-pubsub/bin/python install -q --no-compile --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-# Modules are compiled here, since nothing can be written where it runs; their tests and types stay behind.
+# Modules are compiled here, since nothing can be written where it runs; their tests and types stay behind. What is
+# compiled does not look at the time of its source, so that a build may set all times to one.
 RUN /build/bin/pip wheel -q --no-deps --no-build-isolation -w /wheels . \
- && /build/bin/pip --python /opt/restate-pubsub/bin/python install -q --no-deps --no-index /wheels/*.whl \
+ && /build/bin/pip --python /opt/restate-pubsub/bin/python install -q --no-compile --no-deps --no-index /wheels/*.whl \
  && find /opt/restate-pubsub -depth \( -name tests -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) -exec rm -rf {} + \
- && python -m compileall -q /opt/restate-pubsub
+ && python -m compileall -q -f --invalidation-mode unchecked-hash /opt/restate-pubsub
 
 FROM ${PYTHON_IMAGE}
 ARG PYTHON_IMAGE
