@@ -14,7 +14,7 @@ JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
-  test-side-by-side-1 test-side-by-side-2 client release check format image audit lock bench bench-quick clean
+  test-side-by-side-1 test-side-by-side-2 client release release-image check format image audit lock bench bench-quick clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,9 +115,11 @@ test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(NEXTJS) ## Streams behi
 	PROXIES=all $(BIN)/pytest tests/proxies
 
 # `make test` runs the same where the programs are built, and skips it otherwise. KUBEBUILDER_ASSETS: where they are.
-test-kubernetes: $(VENV)/.done ## The chart's life on a real control plane, which it builds from Go modules: a quarter of an hour the first time
+test-kubernetes: $(VENV)/.done $(NODE_MODULES) ## The chart's life on a real control plane and a node, built from Go modules: half an hour the first time
+	@tests/debian-packages missing containerd containernetworking-plugins nftables
 	PYTHONPATH=tests $(BIN)/python -m kubernetes.programs
-	$(BIN)/pytest tests/kubernetes
+	$(BIN)/pytest tests/kubernetes --ignore tests/kubernetes/test_pods.py
+	tests/kubernetes/on-a-node $(BIN)/pytest -s tests/kubernetes/test_pods.py
 
 generate: $(VENV)/.done ## Write what is made from the settings: config/, and the chart's schema and README
 	$(BIN)/python config/generate.py
@@ -127,6 +129,9 @@ client: $(JAVASCRIPT) ## Build clients/javascript, and the core of it that the s
 
 release: generate $(JAVASCRIPT) ## Make what users install, into dist/: wheel, sdist, npm package, chart, notes, checksums; the same bytes each time
 	@$(BIN)/python config/release.py
+
+release-image: ## The image for this machine's processor as an OCI archive, in dist/ beside what `make release` made
+	@tests/image/archive
 
 test-unit: $(VENV)/.done ## The tests that need no other program
 	$(BIN)/pytest tests/unit

@@ -15,11 +15,12 @@ from kubernetes.node import Node
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Start a control plane; skip where its programs are not built."""
-    if lacking := programs.missing():
+    if lacking := programs.missing(programs.CONTROL_PLANE) + programs.undefined():
         pytest.skip(f"`make test-kubernetes` builds {', '.join(lacking)}")
     found = ControlPlane(tmp_path_factory.mktemp("cluster"))
     try:
         found.start()
+        found.define(programs.definition(kind) for kind in programs.DEFINITIONS)
         yield found
     finally:
         found.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import secrets
@@ -10,7 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from kubernetes import programs
 from support.harness import ROOT, free_port
 
 PATIENCE = 90.0
+NODE = "node-1"
 CHART = ROOT / "helm" / "restate-pubsub"
 USERS = {
     "admin": ("admin", "system:masters"),
     "controllers": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
+    "kubelet": (f"system:node:{NODE}", "system:nodes"),
 }
 """Whom the API server knows, by a token that is made at the start: the user's name, and the group."""
 
@@ -46,7 +49,7 @@ class ControlPlane:
         self.folder = folder
         self.url = f"https://127.0.0.1:{free_port()}"
         self.tokens = {user: secrets.token_hex(24) for user in USERS}
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._context = ssl._create_unverified_context()  # noqa: S323 - its own certificate, on loopback
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -62,7 +65,7 @@ class ControlPlane:
         for user, token in self.tokens.items():
             self._kubeconfig(user, token)
         store, peers = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
-        self._run(
+        self.begin(
             "etcd",
             "--data-dir=etcd",
             "--unsafe-no-fsync",
@@ -73,7 +76,7 @@ class ControlPlane:
             f"--initial-advertise-peer-urls={peers}",
             f"--initial-cluster=default={peers}",
         )
-        self._run(
+        self.begin(
             "kube-apiserver",
             f"--etcd-servers={store}",
             f"--secure-port={self.url.rpartition(':')[2]}",
@@ -81,6 +84,7 @@ class ControlPlane:
             "--advertise-address=127.0.0.1",
             "--endpoint-reconciler-type=none",
             "--cert-dir=certificates",
+            "--kubelet-preferred-address-types=InternalIP",
             "--authorization-mode=Node,RBAC",
             "--token-auth-file=tokens.csv",
             "--service-cluster-ip-range=10.96.0.0/16",
@@ -90,7 +94,7 @@ class ControlPlane:
         )
         wait(self._ready, "the API server")
         # Not earlier: the controller manager gives up where nothing answers.
-        self._run(
+        self.begin(
             "kube-controller-manager",
             "--kubeconfig=controllers.kubeconfig",
             f"--service-account-private-key-file={key}",
@@ -100,7 +104,7 @@ class ControlPlane:
             "--cert-dir=certificates",
             "--horizontal-pod-autoscaler-sync-period=2s",
         )
-        self._run(
+        self.begin(
             "kube-scheduler",
             "--kubeconfig=scheduler.kubeconfig",
             "--leader-elect=false",
@@ -110,24 +114,41 @@ class ControlPlane:
         wait(lambda: self.get("/api/v1/namespaces/default/serviceaccounts/default"), "the controllers")
 
     def stop(self) -> None:
-        """End it."""
-        for process in reversed(self._running):
+        """End it, the last program first."""
+        for process in reversed(self._running.values()):
             process.terminate()
-        for process in reversed(self._running):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for name in reversed([*self._running]):
+            self.end(name)
 
-    def _run(self, name: str, *options: str) -> None:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            words = [str(programs.folder() / name), *options]
-            self._running.append(subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log))
+    def begin(self, name: str, *options: str) -> None:
+        """Start one program: one that is built for this, or the machine's."""
+        built = programs.folder() / name
+        words = [str(built) if built.exists() else name, *options]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log)
+
+    def end(self, name: str) -> list[str]:
+        """End one program, and return how it was started."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return [str(word) for word in process.args][1:] if isinstance(process.args, list) else []
+
+    @contextlib.contextmanager
+    def away(self, name: str) -> Iterator[None]:
+        """Be without one of its programs for the block."""
+        options = self.end(name)
+        yield
+        self.begin(name, *options)
+        wait(self._ready, "the API server")
 
     def _ready(self) -> bool:
-        for process in self._running:
-            assert process.poll() is None, f"one of the programs ended: see the logs in {self.folder}"
+        for name, process in self._running.items():
+            assert process.poll() is None, f"{name} ended: see its log in {self.folder}"
         try:
             return self.request("GET", "/readyz") is not None
         except OSError:
@@ -177,6 +198,12 @@ class ControlPlane:
     def status(self, path: str, status: Object) -> None:
         """Say the status of an object, as its controller does."""
         self.request("PATCH", f"{path}/status", {"status": status}, "application/merge-patch+json")
+
+    def define(self, files: Iterable[Path]) -> None:
+        """Take definitions of custom resources, and wait until the API has them."""
+        given = [word for file in files for word in ("-f", str(file))]
+        self.done("kubectl", "apply", "--server-side", *given)
+        self.done("kubectl", "wait", "--for=condition=Established", "--timeout=30s", *given)
 
     # --- its users' programs -------------------------------------------------------------------------------------
 

@@ -11,9 +11,8 @@ import threading
 import time
 from datetime import UTC, datetime
 
-from kubernetes.control_plane import ControlPlane, Object
+from kubernetes.control_plane import NODE, ControlPlane, Object
 
-NODE = "node-1"
 RENEW_SECONDS = 10.0
 
 
@@ -53,6 +52,14 @@ class Node:
         self._renew()
         for pod in self.cluster.items(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{NODE}"):
             self._pod(pod)
+        for service in self.cluster.items("/api/v1/services"):
+            self._load_balancer(service)
+
+    def _load_balancer(self, service: Object) -> None:
+        """Give it an address, as a cloud does."""
+        if service["spec"]["type"] == "LoadBalancer" and not service["status"]["loadBalancer"]:
+            path = f"/api/v1/namespaces/{service['metadata']['namespace']}/services/{service['metadata']['name']}"
+            self.cluster.status(path, {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})
 
     def _renew(self) -> None:
         """Say that the node is there: one that is not heard of for some 40 seconds is taken for lost."""

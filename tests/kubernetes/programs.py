@@ -1,17 +1,20 @@
 """Builds the programs of a control plane from their Go modules, once, into a folder of the user's cache.
 
+The definitions of other people's custom resources are in Go modules, too, and are copied beside the programs.
+
 `KUBEBUILDER_ASSETS` names another folder, as envtest has it: whoever has the programs builds nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -25,8 +28,21 @@ PACKAGES = {
     "kube-scheduler": ("cluster", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kube-controller-manager": ("cluster", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     "kube-apiserver": ("cluster", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kubelet": ("cluster", "k8s.io/kubernetes/cmd/kubelet"),
+    "kube-proxy": ("cluster", "k8s.io/kubernetes/cmd/kube-proxy"),
 }
 """Each program: the folder of its module, and its package."""
+NODE = ("kubelet", "kube-proxy")
+CONTROL_PLANE = tuple(name for name in PACKAGES if name not in NODE)
+MONITORS = "example/prometheus-operator-crd/monitoring.coreos.com_{}.yaml"
+DEFINITIONS = {
+    "HTTPRoute": ("sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
+    "PodMonitor": ("github.com/prometheus-operator/prometheus-operator", MONITORS.format("podmonitors")),
+    "PrometheusRule": ("github.com/prometheus-operator/prometheus-operator", MONITORS.format("prometheusrules")),
+    "ScaledObject": ("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
+    "ServiceMonitor": ("github.com/prometheus-operator/prometheus-operator", MONITORS.format("servicemonitors")),
+}
+"""Each kind of custom resource that can be had: the module that defines it, and the file in it."""
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -37,9 +53,19 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
     return cache / "restate-pubsub" / f"kubernetes-{VERSION}"
 
 
-def missing() -> list[str]:
+def definition(kind: str) -> Path:
+    """Return where the definition of a kind of custom resource is, or will be."""
+    return folder() / "definitions" / f"{kind}.yaml"
+
+
+def missing(wanted: Iterable[str] = PACKAGES) -> list[str]:
     """Return the programs that are not built yet."""
-    return [name for name in PACKAGES if not os.access(folder() / name, os.X_OK)]
+    return [name for name in wanted if not os.access(folder() / name, os.X_OK)]
+
+
+def undefined() -> list[str]:
+    """Return the kinds of custom resources whose definitions are not there yet."""
+    return [kind for kind in DEFINITIONS if not definition(kind).exists()]
 
 
 def build() -> None:
@@ -62,6 +88,12 @@ def build() -> None:
             check=True,
         )
         print(f"{time.monotonic() - began:.0f} s", flush=True)
+    for kind in undefined():
+        module, path = DEFINITIONS[kind]
+        words = ["go", "mod", "download", "-json", module]
+        got = subprocess.run(words, cwd=HERE / "definitions", check=True, stdout=subprocess.PIPE).stdout
+        definition(kind).parent.mkdir(exist_ok=True)
+        definition(kind).write_bytes((Path(json.loads(got)["Dir"]) / path).read_bytes())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 
 from chart.charts import CI, ci_values
 from chart.custom_resources import SCHEMAS
+from kubernetes import programs
 from kubernetes.control_plane import ControlPlane, Object, wait
 from kubernetes.node import Node
 
@@ -159,11 +160,12 @@ def test_values_of_before_are_kept_by_an_upgrade_that_reuses_them(
 def test_every_set_of_values_is_admitted_and_does_not_drift(
     cluster: ControlPlane, namespace: str, chart: str, name: str
 ) -> None:
-    """Strictly, without a warning; applied once more, nothing changes. Custom resources have checks of their own."""
+    """Strictly, without a warning; applied once more, nothing changes. A kind that nobody defines here is left out."""
     words = ["template", "live", chart, "--namespace", namespace, "--no-hooks", "--values", str(CI[name])]
     text = cluster.done("helm4", *words)
+    unknown = SCHEMAS.keys() - programs.DEFINITIONS.keys()
     kept = "\n---\n".join(
-        each for each in text.split("\n---\n") if not any(f"\nkind: {kind}\n" in f"\n{each}\n" for kind in SCHEMAS)
+        each for each in text.split("\n---\n") if not any(f"\nkind: {kind}\n" in f"\n{each}\n" for kind in unknown)
     )
     apply = ["apply", "--server-side", "--validate=strict", "--namespace", namespace, "-f", "-"]
     ran = cluster.run("kubectl", *apply, given=kept)
@@ -172,6 +174,60 @@ def test_every_set_of_values_is_admitted_and_does_not_drift(
     # Controllers write the status meanwhile, which a comparison of two moments shows; a drift would stay.
     diff = ["diff", "--server-side", "--namespace", namespace, "-f", "-"]
     wait(lambda: cluster.run("kubectl", *diff, given=kept).returncode == 0, "no difference", 30)
+
+
+CUSTOM: dict[str, Object] = {
+    "HTTPRoute": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]}},
+    "PodMonitor": {"podMonitor": {"enabled": True}},
+    "PrometheusRule": {"prometheusRule": {"enabled": True}},
+    "ScaledObject": ci_values("keda"),
+    "ServiceMonitor": {"serviceMonitor": {"enabled": True}},
+}
+
+
+@pytest.mark.parametrize("kind", programs.DEFINITIONS)
+def test_a_custom_resource_comes_and_goes_with_the_release(
+    cluster: ControlPlane, namespace: str, install: Any, kind: str
+) -> None:
+    """As its owners define it; the definition refuses a field that it does not have."""
+    install("install", values=CUSTOM[kind])
+    one = json.loads(cluster.done("kubectl", "get", kind, "--namespace", namespace, "-o", "json"))["items"][0]
+    one["spec"]["notAField"] = True
+    del one["metadata"]["resourceVersion"]
+    words = ["apply", "--server-side", "--validate=strict", "--force-conflicts", "-f", "-"]
+    refused = cluster.run("kubectl", *words, given=json.dumps(one))
+    assert refused.returncode != 0
+    assert "notAField" in refused.stderr
+    install("uninstall")
+    assert cluster.done("kubectl", "get", kind, "--namespace", namespace, "-o", "name") == ""
+
+
+@pytest.mark.parametrize("name", [each for each in CI if "operator" not in each and each != "gke"])
+def test_every_set_of_values_is_installed(cluster: ControlPlane, namespace: str, install: Any, name: str) -> None:
+    """And leaves nothing, but for the registration's log."""
+    install("install", values=ci_values(name))
+    assert deployment(cluster, namespace)["status"]["readyReplicas"] >= 1
+    install("uninstall")
+    job = f"jobs/{NAME}-register"
+    wait(lambda: {each for each in there(cluster, namespace) if not each.startswith("pods/")} <= {job}, "nothing left")
+
+
+def test_the_service_account_has_no_rights(cluster: ControlPlane, namespace: str, install: Any) -> None:
+    """No more than one that nobody gave any."""
+    install("install")
+
+    def rights(name: str) -> set[str]:
+        who = f"--as=system:serviceaccount:{namespace}:{name}"
+        groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+        words = ["--namespace", namespace, who, *(f"--as-group={group}" for group in groups)]
+        return set(cluster.done("kubectl", "auth", "can-i", "--list", "--no-headers", *words).splitlines())
+
+    (account,) = [
+        one["metadata"]["name"]
+        for one in cluster.items(f"/api/v1/namespaces/{namespace}/serviceaccounts")
+        if one["metadata"]["name"] != "default"
+    ]
+    assert rights(account) == rights("nobody")
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
