@@ -104,6 +104,18 @@ async def test_a_closed_topic_ends_the_answer(restate: RestateServer, service: S
         assert {"over": "ready", "texts": ["Hel"]} == await page.over()
 
 
+async def test_what_an_agent_says_after_its_stop(restate: RestateServer, service: Service, topic: str) -> None:
+    """The run has ended once: what comes between two runs would be an error to the client."""
+    await publish(restate, topic, STARTED)
+    await attempt(restate, topic, "a", *said_in_run("one"))
+    async with client("ag-ui", ag(service, topic)) as page:
+        await page.got("TEXT_MESSAGE_END")
+        await call(restate, topic, "stop", {"id": "step"})
+        await publish(restate, topic, {"type": "RUN_ERROR", "message": "it was stopped", "code": "stopped"})
+        over = await page.over()
+        assert ("resolved", 1) == (over["over"], over["events"].count("RUN_ERROR"))
+
+
 @pytest.mark.parametrize("name", ["ag-ui", "tanstack-chat"])
 async def test_a_run_in_a_topic_that_was_closed(
     restate: RestateServer, service: Service, topic: str, name: str
@@ -171,6 +183,13 @@ def printed(folder: Path, heading: str, *names: str) -> str:
     section = (ROOT / "docs" / "views.md").read_text().partition(f"## {heading}\n")[2]
     module = folder / "printed.mjs"
     module.write_text(section.split("```")[1].removeprefix("javascript") + f"\nexport {{ {', '.join(names)} }};\n")
+    return str(module)
+
+
+def route(folder: Path, url: str, view: str) -> str:
+    """Return a module with the route that is printed, for this service and view."""
+    module = Path(printed(folder, "The route that starts the agent", "POST"))
+    module.write_text(module.read_text().replace("http://localhost:9080", url).replace("view=ai-sdk", f"view={view}"))
     return str(module)
 
 
@@ -244,6 +263,37 @@ async def test_a_chat_that_counts_is_cut(restate: RestateServer, service: Servic
             await publish(restate, topic, delta("jour"), *END)
             assert {"over": "ready", "texts": ["Bonjour"]} == await page.over()
         assert [(200, None), (200, None)] == origin.requests
+
+
+async def test_two_turns_of_use_chat(restate: RestateServer, service: Service, topic: str, tmp_path: Path) -> None:
+    """Its route opens the view before the answer has begun; each answer comes as it is written, and once."""
+    module, chat = route(tmp_path, service.url, "ai-sdk"), f"chat/{topic}"
+    async with client("use-chat-turns", module, topic, "Hi", "Again") as page:
+        await page.got("asked")
+        await publish(restate, chat, START, STEP, TEXT, delta("Hel"))
+        await page.shows(["Hi", "Hel"])
+        await publish(restate, chat, delta("lo"), *END)
+        await page.got("asked", 2)
+        await publish(restate, chat, {"type": "abort"}, START, STEP, TEXT, delta("Sure"), *END)
+        assert {"over": "ready", "texts": ["Hi", "Hello", "Again", "Sure"]} == await page.over()
+
+
+async def test_two_turns_of_tanstack(restate: RestateServer, service: Service, topic: str, tmp_path: Path) -> None:
+    """The same; it is cut in the second one, and asks its route for the rest."""
+    async with Origin("").serving(service) as origin:
+        module, chat = route(tmp_path, origin.url, "ag-ui"), f"chat/{topic}"
+        async with client("tanstack-turns", module, topic, "Hi", "Again") as page:
+            await page.got("asked")
+            await publish(restate, chat, STARTED, *said_in_run("Hello"), FINISHED)
+            await page.got("asked", 2)
+            await publish(restate, chat, STARTED, *said_in_run("Su", "n")[:2])
+            await page.shows(["Hi", "Hello", "Again", "Su"])
+            origin.cut()
+            await publish(restate, chat, {"type": "TEXT_MESSAGE_CONTENT", "messageId": "n", "delta": "re"})
+            await publish(restate, chat, said_in_run("", "n")[2], FINISHED)
+            assert {"over": "ready", "texts": ["Hi", "Hello", "Again", "Sure"]} == await page.over()
+            assert 2 == sum(one.get("event") == "asked" for one in page.said)
+        assert [None, None, "8"] == [last for _, last in origin.requests]
 
 
 async def test_the_runs_of_a_topic(restate: RestateServer, service: Service, topic: str) -> None:

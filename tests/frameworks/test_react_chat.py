@@ -53,7 +53,7 @@ async def ask(page: Page, prompt: str) -> None:
 async def written(page: Page, answer: int = 0) -> str:
     """Return the words of an answer."""
     found: str = await page.evaluate(
-        """(at) => [...document.querySelectorAll(".assistant")[at]?.querySelectorAll(".text") ?? []]
+        """(at) => [...[...document.querySelectorAll(".assistant")].at(at)?.querySelectorAll(".text") ?? []]
             .map((block) => block.textContent).join("\\n")""",
         answer,
     )
@@ -170,6 +170,24 @@ async def test_stop(page: Page, demo: Demo) -> None:
     await page.reload()
     await ready(page)
     assert [said, answer_to("Go on.")] == [await written(page), await written(page, 1)]
+
+
+async def test_stop_while_the_model_is_silent(page: Page, demo: Demo) -> None:
+    """The next prompt may be sent at once: how the agent ends the turn that was stopped is no end of the next one."""
+    await enter(page, demo)
+    await ask(page, "/think about stops")
+    topic = f"chat/{page.url.rpartition('/')[2]}"
+
+    async def thinks() -> bool:
+        return {"type": "start-step"} in [message.data for message in await demo.messages(topic)]
+
+    await until(thinks, "the model to be asked")
+    await page.get_by_role("button", name="Stop").click()
+    await ready(page)
+    await ask(page, "Go on.")
+    await speaking(page, -1)
+    await ready(page)
+    assert answer_to("Go on.") == await written(page, -1)
 
 
 @LONG

@@ -59,7 +59,8 @@ class Plain:
 class AiSdk:
     """The chunks of the Vercel AI SDK's UI message stream, which `useChat` reads through `?view=ai-sdk`.
 
-    What an agent does that another one calls stays inside the one message of the turn.
+    What an agent does that another one calls stays inside the one message of the turn. A run that was stopped has ended
+    with the event `stop`: what its agent would say of it comes later, and would end the answer to the next prompt.
     """
 
     join = "delta"
@@ -98,15 +99,16 @@ class AiSdk:
                 return {"type": "tool-output-error", "toolCallId": event.call, "errorText": event.error}
             case events.RunFinished(nested=False):
                 return {"type": "finish"}
-            case events.RunFailed(nested=False, stopped=True):
-                return {"type": "abort"}
-            case events.RunFailed(nested=False):
+            case events.RunFailed(nested=False, stopped=False):
                 return {"type": "error", "errorText": event.error}
         return None
 
 
 class AgUi:
-    """The events of AG-UI, which its clients read through `?view=ag-ui`. `thread` names the conversation."""
+    """The events of AG-UI, which its clients read through `?view=ag-ui`. `thread` names the conversation.
+
+    A run that was stopped has ended with the event `stop`, as with `AiSdk`.
+    """
 
     join = "delta"
 
@@ -148,8 +150,8 @@ class AgUi:
                 return self._result(event.call, event.error)
             case events.RunFinished(nested=False):
                 return {"type": "RUN_FINISHED", **run}
-            case events.RunFailed(nested=False):
-                return {"type": "RUN_ERROR", "message": event.error, "code": "stopped" if event.stopped else "failed"}
+            case events.RunFailed(nested=False, stopped=False):
+                return {"type": "RUN_ERROR", "message": event.error, "code": "failed"}
         return None
 
     @staticmethod

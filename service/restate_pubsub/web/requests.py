@@ -148,10 +148,10 @@ def index_at(name: str, text: str | None) -> int | None:
     return _number(name, text) if text else None
 
 
-def choice_of(request: Request, name: str, choices: tuple[str, str]) -> str:
-    """Return a query parameter that is one of two words; the first where it is missing or empty."""
+def choice_of(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    """Return a query parameter that is one of some words; the first where it is missing or empty."""
     text = request.query_params.get(name) or choices[0]
     if text not in choices:
-        msg = f"{name} {text[:80]!r} is neither {choices[0]} nor {choices[1]}"
+        msg = f"{name} {text[:80]!r} is neither {' nor '.join(choices)}"
         raise InvalidRequest(msg)
     return text

@@ -56,8 +56,8 @@ class AgUi:
         kind = telling_type(block.data)
         if kind == "RUN_STARTED":
             self._waits_for_run = self._idle = False
-        elif self._waits_for_run:
-            return b""
+        elif self._waits_for_run or self._idle:
+            return b""  # what comes between two runs is an error to the client, such as the end of one that was stopped
         elif kind in LAST:
             self._idle = True
         return block.wire

@@ -22,10 +22,14 @@ class AiSdk:
     quiet = None
     """It ends with its last chunk, and not after a while."""
 
-    def __init__(self, skip: int = 0, *, headless: bool = False) -> None:
-        """Leave out `skip` chunks. `headless`: the answer's first chunks are gone, and what hangs on them."""
+    def __init__(self, skip: int = 0, *, headless: bool = False, waits: bool = False) -> None:
+        """Leave out `skip` chunks. `headless`: the answer's first chunks are gone, and what hangs on them.
+
+        `waits`: leave out what comes before a `start`.
+        """
         self.ended = False
         self._skip = skip
+        self._waits = waits
         self._parts = _Parts() if headless else None
 
     @property
@@ -57,6 +61,10 @@ class AiSdk:
         return DONE
 
     def _one(self, block: Block) -> bytes:
+        if self._waits:
+            if block.event or not is_chunk(block.data) or telling_type(block.data) != "start":
+                return b""
+            self._waits = False
         if block.event == RESTART_EVENT.encode():
             return _chunk(block, b'{"type":"reset-step"}')
         if block.event == STOP_EVENT.encode():

@@ -63,7 +63,7 @@ class View:
         if found is None:
             return None
         headers = {**self.headers, ai_sdk.TAIL_INDEX: str(position.answer.chunks - 1)}
-        dialect = ai_sdk.AiSdk(found.skip, headless=found.headless)
+        dialect = ai_sdk.AiSdk(found.skip, headless=found.headless, waits=found.waits)
         return Opened(Start("offset", found.offset), dialect, headers, may_join=self.wanted.index is None)
 
 
@@ -90,5 +90,5 @@ def view_of(request: Request) -> View | None:
         raise InvalidRequest(msg)
     start = start_of(request)
     placed = start.resumes or bool(request.query_params.get("offset"))
-    replay = choice_of(request, "done", ("end", "replay")) == "replay"
-    return View(name, Wanted(start, placed, index, replay))
+    done = choice_of(request, "done", ("end", "replay", "wait"))
+    return View(name, Wanted(start, placed, index, done == "replay", done == "wait"))

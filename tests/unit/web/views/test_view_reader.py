@@ -95,6 +95,14 @@ async def test_a_closed_topic_ends_a_view(hub: Hub, source: MemorySource) -> Non
         assert b"" == await whole(hub, AgUi(headless=False, idle=True), 1)
 
 
+async def test_a_view_that_waits_for_the_next_answer(hub: Hub, source: MemorySource) -> None:
+    """What belongs to the one before is left out: its late end would be taken for this one's."""
+    source.append("t", START, FINISH, FINISH, Message(b"{}", "stop"), Message(b'{"type":"text-delta"}'), START, FINISH)
+    assert b"id: 6\ndata: %b\n\nid: 7\ndata: %b\n\ndata: [DONE]\n\n" % (START.data, FINISH.data) == (
+        await whole(hub, AiSdk(waits=True), 2)
+    )
+
+
 async def test_a_stop_ends_the_answer(hub: Hub, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an `abort` to the one, and a `RUN_ERROR` to the other."""
     monkeypatch.setattr(ag_ui, "QUIET", 0.05)
@@ -121,6 +129,12 @@ RUNNING, ENDED = Position(2, 9, answer=Answer(4, 0, 3)), Position(2, 9, answer=A
         (RUNNING, Wanted(Start("offset", 9, resumes=True), placed=True), Plan(9)),
         (ENDED, Wanted(Start("offset", 7, resumes=True), placed=True), Plan(7)),
         (ENDED, Wanted(Start("offset", 8, resumes=True), placed=True), None),
+        (Position(0, 0), Wanted(Start(), wait=True), Plan(0, waits=True)),
+        (RUNNING, Wanted(Start(), wait=True), Plan(4)),
+        (ENDED, Wanted(Start(), wait=True), Plan(9, waits=True)),
+        (ENDED._replace(closed=True), Wanted(Start(), wait=True), None),
+        (ENDED, Wanted(Start("offset", 7, resumes=True), placed=True, wait=True), Plan(7)),
+        (ENDED, Wanted(Start("offset", 8, resumes=True), placed=True, wait=True), Plan(8, waits=True)),
     ],
 )
 def test_where_an_answer_begins(position: Position, wanted: Wanted, plan: Plan | None) -> None:
@@ -142,4 +156,8 @@ def test_where_runs_begin() -> None:
     assert Plan(2, headless=True) == plan_ag_ui(RUNNING, Wanted(Start()))
     assert Plan(2, headless=True) == plan_ag_ui(ENDED, Wanted(Start("last", 1), placed=True))
     assert Plan(0, headless=True) == plan_ag_ui(Position(0, 3), Wanted(Start("offset", 0), placed=True))
+    waiting = Wanted(Start(), wait=True)
+    assert Plan(9, headless=True) == plan_ag_ui(ENDED, waiting)
+    assert Plan(2, headless=True) == plan_ag_ui(RUNNING, waiting)
+    assert Plan(2, headless=True) == plan_ag_ui(ENDED._replace(closed=True), waiting)
     assert Plan(8, idle=True) == plan_ag_ui(ENDED, Wanted(Start("offset", 8, resumes=True), placed=True))
