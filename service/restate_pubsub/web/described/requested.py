@@ -49,7 +49,10 @@ def following() -> list[dict[str, Any]]:
         _query("view", "The dialect of a client.", type="string", enum=["", AI_SDK, AG_UI]),
         _query("startIndex", f"With view={AI_SDK}: begin at this chunk.", type="string", pattern=f"^({_NUMBER})?$"),
         _query(
-            "done", f"With view={AI_SDK}: the last answer, whole, although it has ended.", enum=["", "end", "replay"]
+            "done",
+            f"With a view, where no answer is in progress. `wait`: the next one. `replay`, with view={AI_SDK}: the "
+            "last one, whole, although it has ended.",
+            enum=["", "end", "replay", "wait"],
         ),
     ]
 
