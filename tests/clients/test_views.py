@@ -308,6 +308,29 @@ async def test_the_runs_of_a_topic(restate: RestateServer, service: Service, top
         assert ("resolved", ["one", "two"]) == (over["over"], over["texts"])
 
 
+async def test_an_ag_ui_client_cannot_take_a_step_again(restate: RestateServer, service: Service, topic: str) -> None:
+    """Its run ends with an error where a message that is open begins again, live and later; docs/views.md says so."""
+    await publish(restate, topic, STARTED)
+    await attempt(restate, topic, "a", *said_in_run("Hel")[:2])
+    async with client("ag-ui", ag(service, topic)) as page:
+        await page.got("TEXT_MESSAGE_CONTENT")
+        await attempt(restate, topic, "b", *said_in_run("Bonjour"))
+        assert "is already in progress" in (await page.over())["over"]
+    await publish(restate, topic, FINISHED)
+    async with client("ag-ui", ag(service, topic)) as page:
+        assert "is already in progress" in (await page.over())["over"]
+
+
+async def test_a_snapshot_takes_everything_else_too(restate: RestateServer, service: Service, topic: str) -> None:
+    """AG-UI's only event that takes text back needs the whole thread, which a view of a topic does not know."""
+    snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": []}
+    again = [*said_in_run("Hel"), snapshot, *said_in_run("Bonjour")]
+    await publish(restate, topic, STARTED, *said_in_run("earlier", "e"), FINISHED, STARTED, *again, FINISHED)
+    async with client("ag-ui", ag(service, topic)) as page:
+        over = await page.over()
+        assert ("resolved", ["Bonjour"]) == (over["over"], over["texts"]), "what the snapshot does not name is gone"
+
+
 async def test_joining_a_run(restate: RestateServer, service: Service, topic: str) -> None:
     """TanStack AI asks from -1: here that is the beginning."""
     await publish(restate, topic, STARTED, *said_in_run("one"))
