@@ -14,6 +14,7 @@ from typing import Self
 import aiohttp
 
 from restate_pubsub import Received, create_pubsub_client
+from restate_pubsub.commands.child_process import ends_with_us
 from support.harness import ROOT, free_port
 from support.waiting import PATIENCE, until
 
@@ -47,7 +48,14 @@ class Demo:
         command += map(str, self._options)
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command, "--folder", str(self.folder), cwd=self.cwd, env=self.env, stdout=log, stderr=log
+                *command,
+                "--folder",
+                str(self.folder),
+                cwd=self.cwd,
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                preexec_fn=ends_with_us(),
             )
         await until(lambda: "Ctrl-C ends all of it" in self.output, f"the demo to start, in {self._log}", 60)
         return self

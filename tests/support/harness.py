@@ -20,6 +20,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from restate_pubsub.commands.child_process import ends_with_us
 from restate_pubsub.commands.local_restate import RestateServer
 from support.waiting import PATIENCE, until
 
@@ -99,7 +100,13 @@ class Service:
         """Start it, wait until it lives, and register it."""
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                self.python, *self.program, "serve", env=self.env, stdout=log, stderr=log
+                self.python,
+                *self.program,
+                "serve",
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                preexec_fn=ends_with_us(),
             )
         await until(lambda: self.answers("/health/live"), f"{self.url} to live:\n{self.log}")
         if register:
