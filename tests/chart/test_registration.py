@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from chart.charts import deep_merge, environment, of, pods, render, single
+from chart.charts import CI, RELEASE, ci_values, deep_merge, environment, of, pods, render, single
 from restate_pubsub.commands.local_restate import RestateServer
 from support.harness import ROOT, Service, free_port, get
 from support.waiting import until
@@ -299,3 +300,26 @@ def test_the_job_is_replaced_and_not_retried_when_it_was_refused() -> None:
     assert job["spec"]["activeDeadlineSeconds"] == 145
     assert job["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"] == [1, 2]
     assert of(render({}), "Job")["spec"]["activeDeadlineSeconds"] < 300
+
+
+ARGO_CD_RUNS_AFTER_A_SYNC = {"post-install", "post-upgrade"}
+ARGO_CD_LEAVES_OUT = {"post-rollback", "test"}
+
+
+@pytest.mark.parametrize("name", CI)
+def test_the_registration_comes_last_in_every_deployer(name: str) -> None:
+    """Helm and Flux run it after the rollout, Argo CD after the sync; what it needs is there by then, and no hook."""
+    hooks, others = [], set()
+    for manifest in render(ci_values(name)):
+        if kinds := manifest["metadata"].get("annotations", {}).get("helm.sh/hook"):
+            hooks.append((set(kinds.split(",")), manifest))
+        else:
+            others.add((manifest["kind"], manifest["metadata"]["name"]))
+    for kinds, manifest in hooks:
+        assert kinds <= ARGO_CD_RUNS_AFTER_A_SYNC | ARGO_CD_LEAVES_OUT
+        assert manifest["kind"] == "Pod" if "test" in kinds else kinds >= ARGO_CD_RUNS_AFTER_A_SYNC
+        spec = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
+        needed = {("ServiceAccount", spec["serviceAccountName"])} if "serviceAccountName" in spec else set()
+        for container in spec["containers"]:
+            needed |= {("ConfigMap", one["configMapRef"]["name"]) for one in container.get("envFrom", ())}
+        assert {each for each in needed if each[1].startswith(RELEASE)} <= others
