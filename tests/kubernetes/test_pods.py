@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 READERS = 30
-ROLLING, ALONE, KILLED, UNNOTICED = 8.0, 12.0, 12.0, 2.0
+ROLLING, ALONE, KILLED, UNNOTICED = 8.0, 12.0, 12.0, 4.0
 """For how many seconds a reader may hear nothing: mostly its waits of `retry`, as docs/faults.md has them."""
 NAMESPACE = "apps"
 NAME = "live-restate-pubsub"
