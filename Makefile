@@ -14,7 +14,7 @@ JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
-  test-side-by-side-1 test-side-by-side-2 client release release-image check format image audit lock bench bench-quick clean
+  test-side-by-side-1 test-side-by-side-2 client release release-image check format image audit lock bench bench-quick bench-sizing clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -182,6 +182,10 @@ bench: $(VENV)/.done $(NODE_MODULES) ## Measure beside the reference and others 
 bench-quick: $(VENV)/.done $(NODE_MODULES) ## The same in a few minutes, less to rely on; writes build/benchmarks
 	@tests/debian-packages require nginx libnginx-mod-nchan haproxy redis-server
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --quick
+
+bench-sizing: $(VENV)/.done $(NODE_MODULES) ## What `restate-pubsub size` counts with, and what it predicts beside 1, 2 and 3 replicas: ten minutes
+	@tests/debian-packages require haproxy
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.sizing $(ARGS)
 
 lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel $(LOCK_OPTIONS) -o requirements.lock

@@ -33,7 +33,7 @@ from support.harness import (
 )
 from support.waiting import until
 
-COMMANDS = ["serve", "register", "dev", "publish", "tail", "stop", "doctor", "settings"]
+COMMANDS = ["serve", "register", "dev", "publish", "tail", "stop", "doctor", "size", "settings"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,6 +11,7 @@ from restate_pubsub.commands.publish import publish
 from restate_pubsub.commands.register import register
 from restate_pubsub.commands.serve import serve
 from restate_pubsub.commands.settings import settings
+from restate_pubsub.commands.size import size
 from restate_pubsub.commands.stop import stop
 from restate_pubsub.commands.tail import tail
 from restate_pubsub.commands.unseal import unseal
@@ -31,7 +32,7 @@ Exit codes: 0 done; 1 refused, failed, or Restate stayed away; 2 a wrong word, o
 @click.group(
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[serve, register, dev, publish, tail, stop, doctor, unseal, settings, metrics],
+    commands=[serve, register, dev, publish, tail, stop, doctor, unseal, size, settings, metrics],
 )
 @click.version_option(package_name="restate-pubsub")
 def group() -> None:
