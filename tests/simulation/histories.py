@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import msgspec
 
@@ -68,6 +69,8 @@ class History:
         self._killed: Counter[str] = Counter()  # subscriptions, by the awakeable that they name
         for _ in range(self.random.randint(1, 3)):
             self.world.replica(self._policy())
+        names = [replica.replica for replica in self.world.replicas]
+        self.world.links |= {link for link in permutations(names, 2) if self.random.random() < 0.7}
         guarantee.watch(self.world)
         for number in range(STEPS):
             # Each step has a randomness of its own: leaving one out does not change the others.

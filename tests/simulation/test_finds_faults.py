@@ -16,10 +16,11 @@ from restate_pubsub.protocol.calls import StreamRef, Subscription
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import append as append_module_
 from restate_pubsub.topic import clearing, handlers, remembered, steps, streams, waiters
-from restate_pubsub.topic.log import Sweep
+from restate_pubsub.topic.log import Bounds, Sweep
+from restate_pubsub.topic.memory import MemoryContext
 from restate_pubsub.topic.policy import Policy
 from restate_pubsub.topic.state import Topic
-from simulation import test_pulls, test_stops
+from simulation import test_peers, test_pulls, test_stops
 from simulation.histories import History
 from simulation.world import World
 
@@ -49,6 +50,11 @@ def histories() -> None:
     """Let random histories happen."""
     for seed in range(HISTORIES):
         History(seed).run()
+
+
+def handed() -> None:
+    """Let a write that hands its news over run again elsewhere."""
+    test_peers.test_it_runs_again("a page", "both reach it", "nobody reaches it", 2)
 
 
 def pulled(log: str, asked: str) -> None:
@@ -184,6 +190,29 @@ def any_id_is_taken(patch: Patch) -> None:
     patch.setattr(waiters, "is_awakeable", lambda _text: True)
 
 
+def takers_are_asked_for_again(patch: Patch) -> None:
+    """Who takes the news of a write is decided by the process that runs it, not by its journal."""
+
+    async def run(self: MemoryContext, name: str, value: Callable[[], bytes], late: Any = None) -> bytes:
+        journaled = await real(self, name, value, late)
+        return value() if name == "replica" else journaled
+
+    real = MemoryContext.run
+    patch.setattr(MemoryContext, "run", run)
+
+
+def handing_over_is_all(patch: Patch) -> None:
+    """A sweep does not tell replicas to look: what was handed over and got lost stays lost."""
+
+    def overdue(waiting: Sequence[Subscription], bounds: Bounds) -> waiters.Told:
+        told = real([entry for entry in waiting if entry.subscriber is None], bounds)
+        named = [entry for entry in waiting if entry.subscriber is not None]
+        return waiters.Told(told.answers, [*told.waiting, *named])
+
+    real = waiters.overdue
+    patch.setattr(waiters, "overdue", overdue)
+
+
 def nobody_asks_again(patch: Patch) -> None:
     """A pull does not look whether it is among those who wait."""
     patch.setattr(handlers, "CONFIRM_SECONDS", 1e9)
@@ -223,6 +252,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (the_first_batch_decides, histories),
     (a_stop_is_an_event_and_no_more, histories),
     (only_the_newest_are_known, histories),
+    (takers_are_asked_for_again, handed),
+    (handing_over_is_all, histories),
     (nobody_asks_again, histories),
     (any_id_is_taken, bad_id),
     (keys_are_ids, one_name_twice),
@@ -230,7 +261,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
 ]
 
 
-@pytest.mark.parametrize("look", [one_name_twice, bad_id])
+@pytest.mark.parametrize("look", [one_name_twice, bad_id, handed])
 def test_without_the_fault_it_passes(look: Callable[[], None]) -> None:
     """What is told apart by a fault holds without it."""
     look()
