@@ -68,12 +68,13 @@ class Field:
         """Start Restate and all contenders, and register who needs it."""
         restate, folder = self.restate, self.restate.base_dir
         await restate.start()
-        service, other = await self._service(), await self._service(register=False)
+        service, other = await self._service(), await self._service(register=False, PUBSUB_ADVERTISE="")
         pubsub = self._ingress("pubsub")
         self.ours = Ours([service], pubsub)
-        # Restate knows only the first, so that is where every write runs: readers here get it through Restate.
+        # Restate knows only the first, so every write runs there; this has no address, and gets it through Restate.
         self.other = Ours([other], pubsub, "restate-pubsub, other replica")
-        self.two = await self._two_replicas()
+        self.two = await self._replicas("two", 2)
+        self.three = await self._replicas("three", 3)
         in_granian = await self._service(str(HERE / "in_granian.py"), PUBSUB_OBJECT_NAME="granian")
         self.granian = Ours([in_granian], self._ingress("granian"), "restate-pubsub, in granian")
 
@@ -135,14 +136,14 @@ class Field:
         self._services.append(service)
         return await service.start(register=register)
 
-    async def _two_replicas(self) -> Ours:
-        """Start two processes; haproxy gives them Restate's requests in turn, and each has half of the readers."""
-        name = "replicas"
-        pair = [await self._service(register=False, PUBSUB_OBJECT_NAME=name) for _ in range(2)]
-        balancer = Balancer(self.restate.base_dir, [service.port for service in pair])
+    async def _replicas(self, words: str, count: int) -> Ours:
+        """Start some processes; haproxy gives them Restate's requests in turn, and the readers are spread over them."""
+        name = f"replicas-{count}"
+        services = [await self._service(register=False, PUBSUB_OBJECT_NAME=name) for _ in range(count)]
+        balancer = Balancer(self.restate.base_dir, [service.port for service in services])
         await self._parts.enter_async_context(balancer)
         await self._register(balancer.restate_port, "/restate")
-        return Ours(pair, self._ingress(name), "restate-pubsub, two replicas")
+        return Ours(services, self._ingress(name), f"restate-pubsub, {words} replicas")
 
     @contextlib.asynccontextmanager
     async def fresh(self, like: Contender) -> AsyncIterator[Contender]:
@@ -210,6 +211,7 @@ class Field:
             self.ours,
             self.other,
             self.two,
+            self.three,
             self.granian,
             self.eager,
             self.nchan,

@@ -37,9 +37,9 @@ SECTIONS = {
         "From publish to reader, by the number of readers",
         "20 messages of 200 bytes a second into one topic. The time runs from before the publisher's call until a "
         "reader's socket has the message; 50 of the readers are timed, in a process of their own. *Other replica*: "
-        "the readers are on a process where no write runs, so everything reaches them through Restate. *Two "
-        "replicas*: a load balancer gives Restate's requests to two processes in turn, and each has half of the "
-        "readers. *In granian*: the same application in an ASGI server whose HTTP is in Rust, with threads of "
+        "the readers are on a process where no write runs, and which no peer can reach, so everything comes through "
+        "Restate. *Two replicas*: a load balancer gives Restate's requests to two processes in turn, each has half of "
+        "the readers, and they hand one another what they write. *In granian*: the same application in an ASGI server whose HTTP is in Rust, with threads of "
         "its own. The floor has no readers: a call of a handler that does nothing, at the same rate. nchan stores "
         "nothing durably.",
         "readers",

@@ -62,7 +62,12 @@ async def _talk(write: Write, due: Sequence[float]) -> None:
 
 async def tokens(field: Field, plan: Plan, results: Results, repetition: int) -> None:
     """Run concurrent streams of 50 tokens/s with one reader each."""
-    contenders: list[tuple[Contender, float]] = [(field.ours, 0.0), (field.ours, LINGER), (field.two, 0.0)]
+    contenders: list[tuple[Contender, float]] = [
+        (field.ours, 0.0),
+        (field.ours, LINGER),
+        (field.two, 0.0),
+        (field.three, 0.0),
+    ]
     others: list[Contender] = [field.eager, field.nchan, *field.peers]
     for streams in plan.token_streams:
         for contender, linger in turns([*contenders, *((other, 0.0) for other in others)], repetition):
