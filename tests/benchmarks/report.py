@@ -39,9 +39,9 @@ SECTIONS = {
         "reader's socket has the message; 50 of the readers are timed, in a process of their own. *Other replica*: "
         "the readers are on a process where no write runs, and which no peer can reach, so everything comes through "
         "Restate. *Two replicas*: a load balancer gives Restate's requests to two processes in turn, each has half of "
-        "the readers, and they hand one another what they write. *In granian*: the same application in an ASGI server whose HTTP is in Rust, with threads of "
-        "its own. The floor has no readers: a call of a handler that does nothing, at the same rate. nchan stores "
-        "nothing durably.",
+        "the readers, and they hand one another what they write. *In granian*: the same application in an ASGI server "
+        "whose HTTP is in Rust, with threads of its own. The floor has no readers: a call of a handler that does "
+        "nothing, at the same rate. nchan stores nothing durably.",
         "readers",
         LATE,
     ),

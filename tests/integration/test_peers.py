@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -192,6 +192,7 @@ async def test_only_who_has_read_the_key_may_hand_over(restate: RestateServer) -
                 b"\n",
                 b"{\n",
                 b"x" * 10_000 + b"\n",
+                b'{"x":' + b"[" * 1800 + b"\n",
             ):
                 async with Writer(service.url).speaking(first) as response:
                     assert response.status == 403
@@ -202,8 +203,10 @@ async def test_only_who_has_read_the_key_may_hand_over(restate: RestateServer) -
                 async with writer.greeted(peer, key) as response:
                     writer.say(forged)
                     assert await response.content.readline() == b""
-            assert await service.metric(f'{REFUSED}{{reason="proof"}}') == 6
+            assert await service.metric(f'{REFUSED}{{reason="proof"}}') == 7
             assert await service.metric(f'{REFUSED}{{reason="name"}}') == 1
+            assert service.log.count("a peer was refused") == 2  # once for each reason
+            assert "Traceback" not in service.log
             await publish(restate, topic, "real")
             assert (await reader.next()).data == "real"
     finally:
@@ -273,7 +276,7 @@ async def test_peers_are_served_at_the_internal_address_alone(restate: RestateSe
 class Listener:
     """Counts who connects, and answers everything in the same way."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes | Callable[[bytes], bytes]) -> None:
         self.answer = answer
         self.connections = 0
         self.port = 0
@@ -284,8 +287,8 @@ class Listener:
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.connections += 1
-            await reader.read(1)
-            writer.write(self.answer)
+            head = await reader.readuntil(b"}")
+            writer.write(self.answer if isinstance(self.answer, bytes) else self.answer(head))
             await writer.drain()
             writer.close()
 
@@ -321,17 +324,30 @@ async def test_a_subscription_makes_nobody_call_another_address(restate: Restate
         await service.stop()
 
 
+def whole(head: bytes) -> bytes:
+    """Answer as the peer would, and to the end, before the writer has said who it is."""
+    hello = json.loads(head[head.index(b"{") :])
+    proof = prove("key", "reader", Hello(hello["from"], hello["to"], hello["nonce"]), "n")
+    body = line({"nonce": "n", "proof": proof})
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
         b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1c\r\n{"nonce":"n","proof":"ffff"}\n\r\n',
         b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.2:1/\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2001\r\n\r\n" + b"[" * 2000 + b"\n",
+        whole,
         b"not http at all",
         b"",
     ],
 )
-async def test_who_cannot_prove_to_be_the_peer_is_told_nothing(restate: RestateServer, answer: bytes) -> None:
+async def test_who_cannot_prove_to_be_the_peer_is_told_nothing(
+    restate: RestateServer, answer: bytes | Callable[[bytes], bytes]
+) -> None:
     """Another program may have the address by now; the write goes the way through Restate."""
     service = await Service(restate).start()
     try:
@@ -344,5 +360,6 @@ async def test_who_cannot_prove_to_be_the_peer_is_told_nothing(restate: RestateS
             assert not await service.metric(f'{PEERS}{{outcome="handed_over"}}')
             assert await service.metric(f'{PEERS}{{outcome="fell_back"}}') == 1
             assert not await service.metric("restate_pubsub_peers_connected")
+            assert "Traceback" not in service.log
     finally:
         await service.stop()

@@ -57,6 +57,11 @@ def handed() -> None:
     test_peers.test_it_runs_again("a page", "both reach it", "nobody reaches it", 2)
 
 
+def lost() -> None:
+    """Lose what a write has handed over."""
+    test_peers.test_it_is_killed("a message", "both reach it")
+
+
 def pulled(log: str, asked: str) -> None:
     """Let another replica end a pull."""
     with pytest.MonkeyPatch.context() as patch:
@@ -204,7 +209,7 @@ def takers_are_asked_for_again(patch: Patch) -> None:
 def handing_over_is_all(patch: Patch) -> None:
     """A sweep does not tell replicas to look: what was handed over and got lost stays lost."""
 
-    def overdue(waiting: Sequence[Subscription], bounds: Bounds) -> waiters.Told:
+    def overdue(waiting: Sequence[Subscription], bounds: Bounds, _executor: str = "") -> waiters.Told:
         told = real([entry for entry in waiting if entry.subscriber is None], bounds)
         named = [entry for entry in waiting if entry.subscriber is not None]
         return waiters.Told(told.answers, [*told.waiting, *named])
@@ -253,7 +258,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (a_stop_is_an_event_and_no_more, histories),
     (only_the_newest_are_known, histories),
     (takers_are_asked_for_again, handed),
-    (handing_over_is_all, histories),
+    (handing_over_is_all, lost),
     (nobody_asks_again, histories),
     (any_id_is_taken, bad_id),
     (keys_are_ids, one_name_twice),
@@ -261,7 +266,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
 ]
 
 
-@pytest.mark.parametrize("look", [one_name_twice, bad_id, handed])
+@pytest.mark.parametrize("look", [one_name_twice, bad_id, handed, lost])
 def test_without_the_fault_it_passes(look: Callable[[], None]) -> None:
     """What is told apart by a fault holds without it."""
     look()

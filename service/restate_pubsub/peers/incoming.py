@@ -7,12 +7,11 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import structlog
 
 from restate_pubsub.errors import PubsubError
 from restate_pubsub.peers.refused import Refused
-from restate_pubsub.protocol.peers import Hello, Proof, Subscriber, Welcome, prove, proves, read_line
+from restate_pubsub.protocol.peers import Hello, Proof, Subscriber, Welcome, prove, proves, read_greeting, read_line
 
 if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import By
@@ -75,8 +74,8 @@ class Incoming:
         """
         try:
             async with asyncio.timeout(GREETING_SECONDS):
-                hello = msgspec.json.decode(await lines.next(GREETING_BYTES), type=Hello)
-        except (TimeoutError, EOFError, ValueError):
+                hello = read_greeting(await lines.next(GREETING_BYTES), Hello)
+        except (TimeoutError, EOFError, ValueError, PubsubError):
             raise Refused(reason="proof") from None
         if hello.receiver != self._here.name or self._ended:
             raise Refused(reason="name")
@@ -92,8 +91,8 @@ class Incoming:
         """
         try:
             async with asyncio.timeout(GREETING_SECONDS):
-                proof = msgspec.json.decode(await lines.next(GREETING_BYTES), type=Proof).proof
-        except (TimeoutError, EOFError, ValueError):
+                proof = read_greeting(await lines.next(GREETING_BYTES), Proof).proof
+        except (TimeoutError, EOFError, ValueError, PubsubError):
             raise Refused(reason="proof") from None
         if not proves(proof, self._here.key, "writer", hello, welcome.nonce):
             raise Refused(reason="proof")

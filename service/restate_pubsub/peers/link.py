@@ -13,8 +13,9 @@ import msgspec
 import structlog
 
 from restate_pubsub.backoff import Backoff
+from restate_pubsub.errors import PubsubError
 from restate_pubsub.peers.refused import Refused
-from restate_pubsub.protocol.peers import PATH, Hello, Proof, Subscriber, Welcome, prove, proves
+from restate_pubsub.protocol.peers import PATH, Hello, Proof, Subscriber, Welcome, prove, proves, read_greeting
 
 if TYPE_CHECKING:
     from restate_pubsub.peers.allowed import AllowedPeers
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 
 BEAT_SECONDS = 0.5
-SILENT_SECONDS = 2.0
-"""A peer that has said nothing for so long is not handed anything any more.
+LATE_BEATS = 4
+"""A peer that has so many beats unanswered is not handed anything more: it is silent, or what it gets comes late.
 
-It is less than `incoming.SILENT_SECONDS`: where the network is cut, this side stops before the other asks Restate what
-it has missed, so nothing is handed over in vain after that."""
+That is two seconds, less than `incoming.SILENT_SECONDS`: where the network is cut, this side stops before the other
+asks Restate what it has missed, so nothing is handed over in vain after that."""
+LOST_BEATS = 8
+"""With so many unanswered it is given up, and connected to anew."""
 GREETING_SECONDS = 2.0
 TRY_SECONDS = 60.0
 """A peer that cannot be reached for so long is given up until it subscribes again."""
@@ -58,7 +61,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._up = False
         self._closing = False
-        self._heard = 0.0
+        self._unanswered = 0
         self._lines: list[bytes] = []
         self._pending = 0
         self._woken = asyncio.Event()
@@ -67,7 +70,7 @@ class Link:
     @property
     def ready(self) -> bool:
         """Whether the peer takes news."""
-        return self._up and self._pending < MAX_PENDING and self._loop.time() - self._heard < SILENT_SECONDS
+        return self._up and self._pending < MAX_PENDING and self._unanswered < LATE_BEATS
 
     def send(self, line: bytes) -> bool:
         """Hand over a line; return whether the connection is open."""
@@ -89,27 +92,29 @@ class Link:
 
     async def _run(self) -> None:
         backoff, until = Backoff(BEAT_SECONDS / 4, 5.0), self._loop.time() + TRY_SECONDS
-        while not self._closing and self._loop.time() < until:
-            error: Exception | None = None
-            try:
-                if await self._connection():
-                    until = self._loop.time() + TRY_SECONDS
-                    backoff.reset()
-            except Refused as refused:
-                self._observer.peer_refused(refused.reason)
-                log.warning("a peer is not called", peer=self.peer.name, url=self.peer.url, reason=refused.reason)
-                break
-            except (aiohttp.ClientError, OSError, ValueError, msgspec.DecodeError) as failed:
-                error = failed
-            log.debug("no connection to a peer", peer=self.peer.name, url=self.peer.url, error=repr(error))
-            if not self._closing:
-                await asyncio.sleep(backoff.next())
-        self.over_at = self._loop.time()
+        try:
+            while not self._closing and self._loop.time() < until:
+                try:
+                    if await self._connection():
+                        until = self._loop.time() + TRY_SECONDS
+                        backoff.reset()
+                except (aiohttp.ClientError, OSError, ValueError, PubsubError) as error:
+                    log.debug("no connection to a peer", peer=self.peer.name, url=self.peer.url, error=repr(error))
+                if not self._closing:
+                    await asyncio.sleep(backoff.next())
+        except Refused as refused:
+            self._observer.peer_refused(refused.reason)
+            log.warning("a peer is not called", peer=self.peer.name, url=self.peer.url, reason=refused.reason)
+        except Exception:
+            log.exception("a connection to a peer failed", peer=self.peer.name, url=self.peer.url)
+        finally:
+            self.over_at = self._loop.time()
 
     async def _connection(self) -> bool:
         """Connect, and stay until the connection ends; return whether it was ever open."""
-        if not await self._allowed.allows(self.peer.url):
-            raise Refused(reason="address")
+        async with asyncio.timeout(GREETING_SECONDS):
+            if not await self._allowed.allows(self.peer.url):
+                raise Refused(reason="address")
         hello = Hello(self._ours, self.peer.name, secrets.token_hex(16))
         greeted: asyncio.Future[bytes] = self._loop.create_future()
         request = self._session.post(
@@ -122,20 +127,23 @@ class Link:
         was_up = False
         try:
             async with asyncio.timeout(GREETING_SECONDS) as limit, request as response:
-                if response.status != 200:
+                if response.status in (403, 404):
                     raise Refused(reason="name")
-                welcome = msgspec.json.decode(await response.content.readline(), type=Welcome)
+                response.raise_for_status()
+                welcome = read_greeting(await response.content.readline(), Welcome)
                 if not proves(welcome.proof, self.peer.key, "reader", hello, welcome.nonce):
                     raise Refused(reason="proof")
                 proof = Proof(prove(self.peer.key, "writer", hello, welcome.nonce))
+                if greeted.done():  # it has answered to the end, and takes nothing more
+                    raise Refused(reason="proof")
                 greeted.set_result(msgspec.json.encode(proof) + b"\n")
                 if await response.content.readline() != b"\n":
                     raise Refused(reason="proof")
                 limit.reschedule(None)
                 was_up = True
                 with self._open(response):
-                    async for _ in response.content.iter_any():
-                        self._heard = self._loop.time()
+                    async for answers in response.content.iter_any():
+                        self._unanswered = max(self._unanswered - answers.count(b"\n"), 0)
         except TimeoutError:
             log.debug("a peer does not answer", peer=self.peer.name, url=self.peer.url)
         return was_up
@@ -146,13 +154,14 @@ class Link:
         timers: list[asyncio.TimerHandle] = []
 
         def beat() -> None:
-            if self._loop.time() - self._heard >= SILENT_SECONDS:
+            if self._unanswered >= LOST_BEATS:
                 response.close()
                 return
+            self._unanswered += 1
             self.send(b"\n")
             timers[:] = [self._loop.call_later(BEAT_SECONDS, beat)]
 
-        self._up, self._heard = True, self._loop.time()
+        self._up, self._unanswered = True, 0
         beat()
         self._observer.peers_connected(1)
         log.info("a peer is handed news", peer=self.peer.name, url=self.peer.url)

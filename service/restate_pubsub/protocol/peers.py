@@ -21,16 +21,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Literal, NamedTuple
+import re
+from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
 
 from restate_pubsub.errors import InvalidRequest
-from restate_pubsub.protocol.calls import decode_notification
+from restate_pubsub.protocol.calls import decode, decode_notification
 from restate_pubsub.protocol.messages import Batch
 
 PATH = "/peers"
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
+"""What a journal lists side by side: whatever else a name has must not look like another one."""
 
 
 class Subscriber(NamedTuple):
@@ -53,9 +56,10 @@ class Subscriber(NamedTuple):
     @property
     def mark(self) -> str:
         """What a write's journal calls it: its name, told apart from whoever else gives that name, without the key."""
-        if not self.url:
+        if not self.url and _PLAIN.fullmatch(self.name):
             return self.name
-        return f"{self.name}.{hashlib.sha256(str(self).encode()).hexdigest()[:16]}"
+        plain = "".join(_PLAIN.findall(self.name))
+        return f"{plain}.{hashlib.sha256(str(self).encode()).hexdigest()[:16]}"
 
 
 class Hello(msgspec.Struct, rename={"sender": "from", "receiver": "to"}):
@@ -77,6 +81,19 @@ class Proof(msgspec.Struct):
     """The writer's second line."""
 
     proof: str
+
+
+T = TypeVar("T", Hello, Welcome, Proof)
+
+
+def read_greeting(raw: bytes, kind: type[T]) -> T:
+    """Read one of the first lines.
+
+    Raises:
+        InvalidRequest: it is none.
+
+    """
+    return decode(raw, kind, "greeting")
 
 
 def prove(key: str, side: Literal["reader", "writer"], hello: Hello, nonce: str) -> str:

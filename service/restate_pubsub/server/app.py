@@ -239,7 +239,9 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     app.router.redirect_slashes = False
     pages = _traced(app, tracing, settings.sse_path)
     first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
-    peering = Peering(first, incoming, metrics, closed_ports=at.without_restate)
+    peering = Peering(
+        first, incoming, metrics, closed_ports=at.without_restate, on_refused=partial(_peer_refused, refusals)
+    )
     return Service(peering if settings.advertise else first, hub, health, metrics, ending, incoming)
 
 
@@ -310,6 +312,10 @@ def _traced(app: ASGIApp, tracing: Untraced, sse_path: str) -> ASGIApp:
     from restate_pubsub.web.middleware.traced import Traced  # noqa: PLC0415 - for those who trace alone
 
     return Traced(app, cast("OpenTelemetry", tracing), sse_path=sse_path)
+
+
+def _peer_refused(refusals: RefusalLog, reason: str) -> None:
+    refusals.note("a peer was refused", reason, "PUBSUB_ADVERTISE")
 
 
 def _token_refused(refusals: RefusalLog) -> Callable[[PubsubError], None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from restate_pubsub.topic import asking, remembered, state, waiters
+from restate_pubsub.topic import asking, remembered, state
 from restate_pubsub.topic.context import ExclusiveContext
 from restate_pubsub.topic.log import Bounds, retained
 from restate_pubsub.topic.policy import Retention
@@ -18,10 +18,10 @@ from restate_pubsub.topic.steps import (
     announce,
     is_marked,
     moved,
+    remind,
     save,
     swept_later,
     swept_soon,
-    tell,
     timed,
 )
 from restate_pubsub.topic.write import clear_swept, stray_keys, swept
@@ -65,7 +65,7 @@ async def cut(
     if news:
         await announce(ctx, options, loaded.waiting, moved(topic.bounds))
     elif loaded.waiting:
-        tell(ctx, waiters.overdue(loaded.waiting, topic.bounds), loaded.waiting)
+        await remind(ctx, options, loaded.waiting, topic.bounds)
     clear_swept(ctx, sweep)
     for key in left[:CLEARED_PER_CALL]:
         ctx.clear(key)

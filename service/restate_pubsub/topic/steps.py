@@ -224,6 +224,22 @@ def moved(bounds: Bounds) -> Batch:
     return Batch(bounds.tail, (), bounds.tail, closed=bounds.closed, head=bounds.head)
 
 
+async def remind(ctx: ExclusiveContext, options: TopicOptions, waiting: Sequence[Subscription], bounds: Bounds) -> None:
+    """Have everybody who waits look, whether they have missed anything; this process's readers are told directly."""
+    executor = b""
+    readers = options.readers
+    if readers is not None:
+
+        def here() -> bytes:
+            known = moved(bounds)
+            takers = readers.takers(ctx.key, (), known)
+            readers.deliver(ctx.key, known, takers, ())
+            return ",".join(takers).encode()
+
+        executor = await ctx.note("reminded", here)
+    tell(ctx, waiters.overdue(waiting, bounds, executor.decode()), waiting)
+
+
 async def announce(ctx: ExclusiveContext, options: TopicOptions, waiting: Sequence[Subscription], news: Batch) -> None:
     """Tell everybody who waits: replicas that can be reached directly, all others through their awakeables.
 

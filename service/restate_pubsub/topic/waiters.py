@@ -68,12 +68,17 @@ def announced(waiting: Sequence[Subscription], news: Batch, takers: Collection[s
     return Told(answers, left)
 
 
-def overdue(waiting: Sequence[Subscription], bounds: Bounds) -> Told:
-    """Tell those whom a killed write may have left waiting: every replica, and whoever has missed something."""
+def overdue(waiting: Sequence[Subscription], bounds: Bounds, executor: str = "") -> Told:
+    """Tell those whom a killed write may have left waiting: every replica, and whoever has missed something.
+
+    The pull of `executor`, the mark of the replica that runs this and knows it already, goes on waiting.
+    """
     answers: list[Answer] = []
     left: list[Subscription] = []
     for entry in waiting:
-        if entry.subscriber is not None or entry.offset < bounds.tail or bounds.closed:
+        if executor and entry.subscriber and not bounds.closed and Subscriber.read(entry.subscriber).mark == executor:
+            left.append(entry)
+        elif entry.subscriber is not None or entry.offset < bounds.tail or bounds.closed:
             answers.append(Answer(entry.id, _look(entry, bounds)))
         else:
             left.append(entry)

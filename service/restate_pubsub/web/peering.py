@@ -5,11 +5,10 @@ It is outside of all layers, as invocations are: its body never ends, and comes 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
 from restate_pubsub.peers.incoming import Lines
 from restate_pubsub.peers.refused import Refused
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from restate_pubsub.peers.incoming import Incoming
     from restate_pubsub.peers.observer import PeerObserver
-
-log = structlog.stdlib.get_logger(__name__)
 
 _HEAD = {
     "type": "http.response.start",
@@ -36,13 +33,20 @@ class Peering:
     """The layer around everything that takes peers; `app` has all other requests."""
 
     def __init__(
-        self, app: ASGIApp, incoming: Incoming, observer: PeerObserver, *, closed_ports: Collection[int]
+        self,
+        app: ASGIApp,
+        incoming: Incoming,
+        observer: PeerObserver,
+        *,
+        closed_ports: Collection[int],
+        on_refused: Callable[[str], None],
     ) -> None:
-        """`closed_ports` are those that are not internal: there is no such path there."""
+        """`closed_ports` are those that are not internal: there is no such path there. `on_refused` is told why."""
         self._app = app
         self._incoming = incoming
         self._observer = observer
         self._closed = frozenset(closed_ports)
+        self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a peer, and hand everything else on."""
@@ -68,7 +72,7 @@ class Peering:
             await self._incoming.serve(hello, welcome, lines, say)
         except Refused as refused:
             self._observer.peer_refused(refused.reason)
-            log.warning("a peer was refused", client=(scope.get("client") or ("",))[0], reason=refused.reason)
+            self._on_refused(refused.reason)
             if not begun:
                 await problem(403, "peer-refused", _REFUSED)(scope, receive, send)
                 return

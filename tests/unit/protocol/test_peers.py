@@ -50,6 +50,15 @@ def test_a_mark_tells_replicas_apart_and_no_key() -> None:
     assert not set(", ") & set(peer.mark)
 
 
+@pytest.mark.parametrize("name", ["a,b", "a b", "a\nb", ",", "", "é"])
+@pytest.mark.parametrize("url", ["", "http://10.0.0.1:1"])
+def test_no_name_makes_a_mark_that_is_several(name: str, url: str) -> None:
+    """Marks are listed side by side, and a bare name may be somebody else's."""
+    mark = Subscriber(name, url, "key" if url else "").mark
+    assert not set(", \n") & set(mark)
+    assert mark not in {"a", "b", "ab", ""}
+
+
 def test_a_doubt_is_a_topic_without_news() -> None:
     """It asks whoever reads the topic to look."""
     assert read_line(line("a b", b"")[:-1]) == ("a b", None)
