@@ -13,7 +13,7 @@ DEMO_AGENT := $(if $(FRAMEWORK),.agents/$(FRAMEWORK)/.done)
 JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
+.PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-fuzz test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
   test-side-by-side-1 test-side-by-side-2 client release release-image check format image audit lock bench bench-quick bench-sizing clean
 
 help: ## List the targets
@@ -96,6 +96,10 @@ test-side-by-side-2:
 	$(BIN)/pytest -o cache_dir=.pytest_cache/2 $(SECOND_HALF)
 
 PACKAGES ?= chromium faketime haproxy nginx prometheus
+
+# The one in `make test` makes a few requests of each kind.
+test-fuzz: $(VENV)/.done $(NODE_MODULES) ## Requests made of the service's own description, thousands of them: some minutes
+	FUZZ=full $(BIN)/pytest --timeout 1200 -s tests/integration/test_fuzzed.py
 
 soak: $(VENV)/.done $(NODE_MODULES) ## Kill and stop at random, simulated and for real, for SECONDS=600 (SEED=…)
 	@tests/debian-packages require haproxy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -156,6 +157,15 @@ async def test_the_rest_answers_as_described(open_service: Service, document: An
         assert answer[0] == 304
         check(document, "GET", path, answer)
     check(document, "GET", "/health/ready", await asked(open_service, "GET", "/health/ready?object=maybe"))
+
+
+async def test_another_method_is_refused_with_those_that_there_are(open_service: Service, document: Any) -> None:
+    """At every path: `Allow` names what is described."""
+    for path, operations in document["paths"].items():
+        status, headers, body = await asked(open_service, "PATCH", path.replace("{topic}", "t"))
+        assert (405, "method-not-allowed") == (status, json.loads(body)["code"])
+        described = {method.upper() for method in operations.keys() - {"parameters", "options"}}
+        assert described == set(headers["allow"].split(", ")), path
 
 
 async def test_a_process_that_is_not_ready_answers_as_described(restate: RestateServer, document: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from restate_pubsub.access.admission import Admission, Quota
@@ -64,6 +66,7 @@ from restate_pubsub.web.probes import Probes
 from restate_pubsub.web.publishing import Publishing
 from restate_pubsub.web.round_trip import CODES, RoundTrip
 from restate_pubsub.web.several.several_streams import SeveralStreams
+from restate_pubsub.web.stream_response import StreamResponse
 from restate_pubsub.web.streams import Streams
 
 if TYPE_CHECKING:
@@ -229,8 +232,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
             *described.routes(settings),
             Mount(settings.restate_path, AfterInvocations(endpoint)),
             Route(settings.sse_path, several.endpoint, methods=["GET"]),
-            Route(topic, streams.endpoint, methods=["GET"]),
-            Route(topic, publishing.endpoint, methods=["POST", "PUT", "DELETE"]),
+            Route(topic, _by_method(streams, publishing), methods=["GET", "POST", "PUT", "DELETE"]),
         ],
         middleware=_middleware(settings, at, origins, errors, refusals),
         lifespan=lifespan,
@@ -243,6 +245,16 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         first, incoming, metrics, closed_ports=at.without_restate, on_refused=partial(_peer_refused, refusals)
     )
     return Service(peering if settings.advertise else first, hub, health, metrics, ending, incoming)
+
+
+def _by_method(streams: Streams, publishing: Publishing) -> Callable[[Request], Awaitable[Response | StreamResponse]]:
+    """Return the endpoint of a topic: one route, so that what refuses a method knows all that there are (`Allow`)."""
+
+    async def endpoint(request: Request) -> Response | StreamResponse:
+        reads = request.method in ("GET", "HEAD")
+        return await (streams.endpoint(request) if reads else publishing.endpoint(request))
+
+    return endpoint
 
 
 def _metrics(settings: Settings) -> Metrics:

@@ -116,7 +116,8 @@ def _several(settings: Settings) -> dict[str, Any]:
 
 
 def _following(summary: str, parameters: list[dict[str, Any]]) -> dict[str, Operation]:
-    stream = _text(f"The stream; its events are described at {ASYNCAPI}.", "text/event-stream")
+    says = f"The stream; its events are described at {ASYNCAPI}."
+    stream = {"description": says, "content": {"text/event-stream": {}}}
     ended = {"description": "There is nothing more, now and for ever: do not come back."}
     return {
         "get": {

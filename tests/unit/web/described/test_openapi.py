@@ -33,7 +33,7 @@ def codes(document: dict[str, Any]) -> set[tuple[int, str]]:
         for method in path.keys() - {"parameters"}:
             for answer in path[method]["responses"].values():
                 for content in answer.get("content", {}).values():
-                    if "allOf" in content["schema"]:
+                    if "allOf" in content.get("schema", {}):
                         shape = content["schema"]["allOf"][1]["properties"]
                         found |= {(shape["status"]["const"], code) for code in shape["code"]["enum"]}
     return found
