@@ -361,5 +361,10 @@ async def test_who_cannot_prove_to_be_the_peer_is_told_nothing(
             assert await service.metric(f'{PEERS}{{outcome="fell_back"}}') == 1
             assert not await service.metric("restate_pubsub_peers_connected")
             assert "Traceback" not in service.log
+
+            async def went_on() -> bool:
+                return listener.connections > 1 or bool(await service.metric(REFUSED))
+
+            await until(went_on, "it to be tried again, or to be refused for good")
     finally:
         await service.stop()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 
 SILENT_SECONDS = 4.0
-"""A peer that has said nothing for so long is cut off; see `link.SILENT_SECONDS`."""
+"""A peer that has said nothing for so long is cut off; see `link.LATE_BEATS`."""
 GREETING_SECONDS = 5.0
 GREETING_BYTES = 4096
 LINE_BYTES = 16 * 1024 * 1024
