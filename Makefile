@@ -77,10 +77,11 @@ REACT_AGENT := $(or $(FRAMEWORK),pydantic-ai)
 demo-react: $(VENV)/.done $(NODE_MODULES) .agents/$(REACT_AGENT)/.done $(REACT_PAGE) ## The same in React with useChat, on an agent of FRAMEWORK (pydantic-ai without one)
 	@exec $(BIN)/python examples/chat/demo.py --page $(dir $(REACT_PAGE)) --form ai-sdk $(call agent_of,$(REACT_AGENT)) $(ARGS)
 
-.agents/%/.done: examples/agents/%.txt pyproject.toml $(VENV)/.done
+.agents/%/.done: examples/agents/%.lock pyproject.toml $(VENV)/.done
 	@echo "setting up .agents/$* …"
 	@test -x .agents/$*/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .agents/$*
-	@$(BIN)/uv pip install -q --python .agents/$*/bin/python -r $< -e .
+	@$(BIN)/uv pip install -q --python .agents/$*/bin/python --require-hashes -r $<
+	@$(BIN)/uv pip install -q --python .agents/$*/bin/python --no-deps -e .
 	@touch $@
 
 test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) $(REACT_CHAT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
@@ -195,6 +196,8 @@ lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
 	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel $(LOCK_OPTIONS) -o requirements.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock
+	for framework in $(basename $(wildcard examples/agents/*.txt tests/frameworks/oldest/*.txt)); do \
+	  $(BIN)/uv pip compile -q $$framework.txt pyproject.toml $(LOCK_OPTIONS) -o $$framework.lock || exit; done
 	npm install --package-lock-only --silent
 	npm install --package-lock-only --silent --prefix tests/clients
 	npm install --package-lock-only --silent --prefix tests/proxies/nextjs

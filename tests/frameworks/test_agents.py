@@ -19,12 +19,14 @@ from clients.view_client import client as page_client
 from frameworks.versions import FRAMEWORKS, Framework
 from restate_pubsub import PubsubClient, Received, create_pubsub_client
 from restate_pubsub.commands.child_process import ends_with_us
-from support.environments import environment, wheel
+from support.environments import environment, uv, wheel
 from support.harness import ROOT, Service, free_port, topic_name
 from support.waiting import until
 
 PROGRAMS = ROOT / "tests" / "frameworks" / "programs"
 ALL = os.environ.get("AGENTS") == "all"
+ODD = 'a"b\\c\u2028\u0000\r\n\U0001f642<é>'
+ODD_ID = "call " + "x" * 1000
 START_SECONDS = 90
 """A framework is imported in seconds, but not on a machine that is busy."""
 LONG = pytest.mark.skipif(not ALL, reason="`make test-agents` runs it")
@@ -37,7 +39,9 @@ async def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     framework: Framework = request.param
     folder = tmp_path_factory.mktemp("environment")
     built = wheel(folder / "wheel")
-    return framework, await environment(folder / "venv", [*framework.requirements, "hypercorn", built])
+    python = await environment(folder / "venv", ["-r", framework.lock], "--require-hashes")
+    await uv("pip", "install", "-q", "--python", python, "--no-deps", built)
+    return framework, python
 
 
 class Agent:
@@ -45,6 +49,8 @@ class Agent:
 
     def __init__(self, python: Path, program: str, folder: Path, service: Service, form: str) -> None:
         self.folder = folder
+        self.hides_the_last_refusal = program == "adk_agent.py"
+        """ADK makes a `RuntimeError` of it, and there is no step any more that could end the run."""
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self._ingress = service.env["RESTATE_INGRESS_URL"]
         self._admin = service.env["RESTATE_ADMIN_URL"]
@@ -190,7 +196,7 @@ async def turn(agent: Agent, client: PubsubClient, task: str, killed_at: str | N
         await agent.start()
     seen = await read(client, topic)
     status, text = await answer
-    assert (200 if seen.end == "done" else 400) == status, text
+    assert (seen.end == "done") == (status == 200), text
     await until(lambda: _none_left(agent), "no invocation to be left")
     return seen
 
@@ -350,3 +356,101 @@ async def test_an_ag_ui_client_cannot_take_a_step_again(agent: Agent, service: S
     url = f"{service.url}/pubsub/{topic_name('agent')}?view=ag-ui"
     over = await read_by("ag-ui", agent, url, "tools/1")
     assert "is already in progress" in over["over"]
+
+
+BROKEN = "broken-at-"
+
+
+@pytest.mark.parametrize(
+    ("agent", "calls"),
+    [
+        pytest.param(BROKEN + "RunStarted", [], marks=LONG),
+        (BROKEN + "TextDelta", ["tools/1"]),
+        pytest.param(BROKEN + "ToolReturned", ["tools/1"], marks=LONG),
+        pytest.param(BROKEN + "RunFinished", ["tools/1", "tools/2"], marks=LONG),
+    ],
+    indirect=["agent"],
+)
+async def test_an_encoder_that_raises(calls: list[str], agent: Agent, client: PubsubClient) -> None:
+    """The run ends and says why, and no model is asked again."""
+    topic = topic_name("agent")
+    status, text = await agent.run({"topic": topic, "turn": "turn-1", "task": "tools"})
+    assert "failed" == (await read(client, topic)).end
+    assert calls == agent.noted("calls.log")
+    if agent.hides_the_last_refusal and calls == ["tools/1", "tools/2"]:
+        assert 200 == status
+    else:
+        assert status >= 400
+        assert "no such field" in text
+    await until(lambda: _none_left(agent), "no invocation to be left")
+
+
+@LONG
+@pytest.mark.parametrize("agent", [BROKEN + "AgentEvent"], indirect=True)
+async def test_an_encoder_that_always_raises(agent: Agent) -> None:
+    """The first cause is what the invocation fails with."""
+    status, text = await agent.run({"topic": topic_name("agent"), "turn": "turn-1", "task": "tools"})
+    assert status >= 400
+    assert "The encoder failed at RunStarted: KeyError: 'no such field'" in text
+    await until(lambda: _none_left(agent), "no invocation to be left")
+
+
+@LONG
+async def test_a_model_that_does_not_stream(agent: Agent, client: PubsubClient) -> None:
+    """What it says is there, in one piece."""
+    assert Seen(["All at once"], "done", 0) == await turn(agent, client, "whole")
+
+
+@LONG
+async def test_an_empty_answer(agent: Agent, client: PubsubClient) -> None:
+    """The run ends, as the framework has it end."""
+    seen = await turn(agent, client, "empty")
+    assert "" == seen.text
+    assert len(set(agent.noted("calls.log"))) == len(agent.noted("calls.log"))
+
+
+@LONG
+async def test_unusual_characters(agent: Agent, client: PubsubClient) -> None:
+    """Texts, arguments and ids of calls may be any text."""
+    seen = await turn(agent, client, "odd")
+    called = f"#look_up {ODD_ID}"
+    assert [f"{ODD}? ", called, f"#{ODD_ID}: {ODD} is found", "It is done"] == seen.said
+
+
+@LONG
+async def test_calls_of_one_id(agent: Agent, client: PubsubClient) -> None:
+    """Some providers count calls from 0 in each answer; each has its result."""
+    seen = await turn(agent, client, "again")
+    assert ["#call-0: one is found", "#call-0: two is found"] == [piece for piece in seen.said if ":" in piece]
+
+
+@LONG
+async def test_a_result_that_is_too_large(agent: Agent, client: PubsubClient) -> None:
+    """The topic refuses it, so the run ends and says why."""
+    seen = await turn(agent, client, "huge")
+    assert ("failed", ["huge/1"]) == (seen.end, agent.noted("calls.log"))
+
+
+@LONG
+async def test_a_tool_that_refuses(agent: Agent, client: PubsubClient) -> None:
+    """The run ends and says why."""
+    seen = await turn(agent, client, "refused")
+    assert ("failed", ["refused/1"]) == (seen.end, agent.noted("calls.log"))
+
+
+@LONG
+async def test_stopped_while_another_agent_speaks(agent: Agent, client: PubsubClient) -> None:
+    """What was said stays, no model is asked again, and the invocation has ended."""
+    topic = topic_name("agent")
+    answer = asyncio.create_task(agent.run({"topic": topic, "turn": "turn-1", "task": "sub-long"}))
+    async with asyncio.timeout(30):
+        async for message in client.pull(topic, 0):
+            if message.event == "token" and "agent" in message.data:
+                await client.stop(topic, reason="enough")
+                break
+    status, text = await answer
+    seen = await read(client, topic)
+    assert ("failed", ["sub-long/1", "long/1"]) == (seen.end, agent.noted("calls.log"))
+    assert status in {409, 400}, "the framework's own refusal, or the program's"
+    assert "enough" in text
+    await until(lambda: _none_left(agent), "no invocation to be left")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
@@ -14,7 +13,6 @@ import model
 from support.chat_demo import Demo
 from support.chat_page import PATIENCE_MS, TRAIN, answer_to, ask, complete, enter, live, plain, speaking
 from support.chromium import browser, page
-from support.environments import run
 from support.harness import ROOT
 from support.made import demo_options, made
 
@@ -50,31 +48,6 @@ async def demo(framework: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         yield demo
     finally:
         await demo.stop()
-
-
-HEADINGS = {
-    "pydantic-ai": "Pydantic AI",
-    "openai-agents": "OpenAI Agents",
-    "langchain": "LangChain",
-    "adk": "Google ADK",
-}
-SERVED = """
-served = globals().get("service") or chat
-assert ["answer"] == list(served.handlers)
-restate.app([served])
-"""
-
-
-async def test_the_lines_of_the_documentation_are_a_program(framework: str, tmp_path: Path) -> None:
-    """What docs/agents.md tells to copy runs as it is written there, and makes a service that Restate can call."""
-    text = (ROOT / "docs" / "agents.md").read_text()
-    found = re.search(rf"^## {HEADINGS[framework]}\n\n```python\n(.*?)```", text, re.DOTALL | re.MULTILINE)
-    assert found
-    program = tmp_path / "program.py"
-    program.write_text(found[1] + SERVED)
-    python = ROOT / ".agents" / framework / "bin" / "python"
-    ran = await run(python, program, OPENAI_API_KEY="none", GOOGLE_API_KEY="none", PATH=os.environ["PATH"])
-    assert 0 == ran.code, ran.out
 
 
 async def test_tokens_come_after_a_tool(page: Page, demo: Demo) -> None:

@@ -10,8 +10,8 @@ try a refusal again for ever: what no retry can mend ends the run as ADK ends on
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
+from dataclasses import dataclass
 from typing import Any
 
 from google.adk.flows.llm_flows.functions import generate_client_function_call_id
@@ -63,24 +63,31 @@ class TopicPlugin(sdk.RestatePlugin):
         topic = chosen(self._topic, invocation_context)
         run = begin(sdk.restate_context(), self._target, topic, agent=invocation_context.agent.name, name=name)
         # Kept with the attempt, which the SDK clears at its end, however that comes.
-        set_extension_data(sdk.restate_context(), _key(invocation_context), run)
-        await _say(run, "started", events.RunStarted)
+        watched = _Watched(run)
+        set_extension_data(sdk.restate_context(), _key(invocation_context), watched)
+        await watched.say(run.say("started", events.RunStarted))
 
     async def after_run_callback(self, *, invocation_context: Any) -> None:
         """Tell readers that the run is complete, unless it has failed."""
         await super().after_run_callback(invocation_context=invocation_context)
-        run = get_extension_data(sdk.restate_context(), _key(invocation_context))
-        if run is not None:
+        watched: _Watched | None = get_extension_data(sdk.restate_context(), _key(invocation_context))
+        if watched is not None:
             clear_extension_data(sdk.restate_context(), _key(invocation_context))
-            await _say(run, "finished", events.RunFinished, output=_last_words(invocation_context.session.events))
+            try:
+                output = _last_words(invocation_context.session.events)
+                await watched.run.say("finished", events.RunFinished, output=output)
+            except TerminalError as error:  # ADK would hide it from Restate, and no step follows that ends the run
+                await watched.run.failed(error)
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: LlmRequest) -> LlmResponse | None:
         """Take the step's number, and let the SDK call the model in a durable step."""
         ctx = sdk.restate_context()
-        run = self._run(callback_context).of(callback_context.agent_name)
+        watched = _watched(callback_context)
+        watched.steps += 1
+        run = watched.run.of(callback_context.agent_name)
         state = PluginState.from_context(callback_context.invocation_id, ctx)
         model = state.model
-        state.model = _SpeakingLlm(model=model.model, inner=model, step=run.step(ctx))
+        state.model = _SpeakingLlm(model=model.model, inner=model, step=run.step(ctx), refused=watched.refused)
         try:
             return await super().before_model_callback(callback_context=callback_context, llm_request=llm_request)
         except TerminalError as error:
@@ -94,16 +101,16 @@ class TopicPlugin(sdk.RestatePlugin):
         self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any
     ) -> dict[str, Any] | None:
         """Wait for the tool's turn; a run that it begins belongs to this one."""
-        work_for(self._run(tool_context))
+        work_for(_watched(tool_context).run)
         return await super().before_tool_callback(tool=tool, tool_args=tool_args, tool_context=tool_context)
 
     async def after_tool_callback(
         self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any, result: dict[str, Any]
     ) -> dict[str, Any] | None:
         """Publish what a tool returns."""
-        call, run = tool_context.function_call_id, self._run(tool_context)
-        work_for(run.outer)
-        await _say(run, f"tool/{call}", events.ToolReturned, call=call, tool=tool.name, result=jsonable(result))
+        watched = _watched(tool_context)
+        work_for(watched.run.outer)
+        await watched.say(watched.tool_ended(events.ToolReturned, tool_context, tool, result=jsonable(result)))
         return await super().after_tool_callback(
             tool=tool, tool_args=tool_args, tool_context=tool_context, result=result
         )
@@ -111,25 +118,40 @@ class TopicPlugin(sdk.RestatePlugin):
     async def on_tool_error_callback(
         self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any, error: Exception
     ) -> dict[str, Any] | None:
-        """Publish that a tool has failed for good; another error is tried again by Restate."""
-        work_for(self._run(tool_context).outer)
+        """Publish that a tool has failed for good, and the run with it; another error is tried again by Restate."""
+        watched = _watched(tool_context)
+        work_for(watched.run.outer)
         if isinstance(error, TerminalError):
-            call, run = tool_context.function_call_id, self._run(tool_context)
-            await _say(run, f"tool/{call}", events.ToolFailed, call=call, tool=tool.name, error=error.message)
+            await watched.say(watched.tool_ended(events.ToolFailed, tool_context, tool, error=error.message))
+            await watched.run.failed(error)
         return await super().on_tool_error_callback(
             tool=tool, tool_args=tool_args, tool_context=tool_context, error=error
         )
 
-    @staticmethod
-    def _run(context: Any) -> Run:
-        run: Run = get_extension_data(sdk.restate_context(), _key(context))
-        return run
+
+@dataclass(slots=True)
+class _Watched:
+    """A run in this attempt: how often its models were called, and what the topic has refused for good."""
+
+    run: Run
+    steps: int = 0
+    refused: TerminalError | None = None
+
+    async def say(self, saying: Awaitable[None]) -> None:
+        """Publish, and keep a refusal for the next step, which ends the run: ADK would hide it from Restate here."""
+        try:
+            await saying
+        except TerminalError as error:
+            self.refused = error
+
+    async def tool_ended(self, kind: type[events.ToolEnded], context: Any, tool: Any, **what: Any) -> None:
+        """Publish what became of a tool."""
+        await self.run.tool_ended(self.steps, kind, context.function_call_id, tool=tool.name, **what)
 
 
-async def _say(run: Run, key: str, kind: type[events.AgentEvent], **what: Any) -> None:
-    """Publish, unless the topic refuses for good: ADK would hide that from Restate, and the next step ends the run."""
-    with contextlib.suppress(TerminalError):
-        await run.say(key, kind, **what)
+def _watched(context: Any) -> _Watched:
+    watched: _Watched = get_extension_data(sdk.restate_context(), _key(context))
+    return watched
 
 
 def _key(context: Any) -> str:
@@ -141,6 +163,7 @@ class _SpeakingLlm(BaseLlm):
 
     inner: BaseLlm
     step: Any
+    refused: TerminalError | None
 
     async def generate_content_async(
         self,
@@ -148,6 +171,8 @@ class _SpeakingLlm(BaseLlm):
         stream: bool = False,  # noqa: ARG002, FBT001, FBT002 - the SDK asks for none
     ) -> AsyncGenerator[LlmResponse, None]:
         """Yield the whole answer, once what was said is acknowledged."""
+        if self.refused is not None:  # within the step, so that a replay sees what the first attempt saw
+            raise self.refused
         step: Step = self.step
         async with step.speaking() as speech:
             whole = await _spoken(speech, self.inner.generate_content_async(llm_request, stream=True))

@@ -77,14 +77,15 @@ class TopicMiddleware(sdk.RestateMiddleware):
         started = Started(runtime.context, state)
         name = self._run_name and chosen(self._run_name, started)
         run = begin(sdk.restate_context(), self._target, chosen(self._topic, started), agent=self._agent, name=name)
-        await run.say("started", events.RunStarted)
+        await self._ending(run, run.say("started", events.RunStarted))
         return {"restate_pubsub": {"topic": run.topic, "key": run.key, "name": run.name, "nested": run.nested}}
 
     async def aafter_agent(self, state: Any, runtime: Any) -> None:  # noqa: ARG002 - the framework's signature
         """Tell readers that the run is complete."""
         last = next((said for said in reversed(state["messages"]) if isinstance(said, AIMessage)), None)
         output = state.get("structured_response") or (last.text if last else None)
-        await self._run(state).say("finished", events.RunFinished, output=jsonable(output))
+        run = self._run(state)
+        await self._ending(run, run.say("finished", events.RunFinished, output=jsonable(output)))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -95,10 +96,12 @@ class TopicMiddleware(sdk.RestateMiddleware):
 
         async def speak(asked: ModelRequest[Any]) -> ModelResponse[Any]:
             async with step.speaking() as speech:
-                heard = [*(asked.model.callbacks or []), _Hearing(speech)]
-                model = asked.model.model_copy(update={"callbacks": heard})
+                hearing = _Hearing(speech)
+                model = asked.model.model_copy(update={"callbacks": [*(asked.model.callbacks or []), hearing]})
                 response = await handler(asked.override(model=model))
                 for message in response.result:
+                    if not hearing.heard:  # a model that does not stream says all of it at once
+                        await hearing.say(message.content)
                     for call in getattr(message, "tool_calls", ()):
                         await speech.tool(call["id"], call["name"], jsonable(call["args"]))
             return response
@@ -111,12 +114,7 @@ class TopicMiddleware(sdk.RestateMiddleware):
         with working_for(run):
             result = await self._ending(run, super().awrap_tool_call(request, handler))
         if isinstance(result, ToolMessage):
-            call, tool = result.tool_call_id, result.name or ""
-            if result.status == "error":
-                await run.say(f"tool/{call}", events.ToolFailed, call=call, tool=tool, error=str(result.text))
-            else:
-                content = jsonable(result.content)
-                await run.say(f"tool/{call}", events.ToolReturned, call=call, tool=tool, result=content)
+            await self._ending(run, _tool_returned(run, _steps(request.state["messages"]), result))
         return result
 
     def _run(self, state: Any) -> Run:
@@ -131,6 +129,19 @@ class TopicMiddleware(sdk.RestateMiddleware):
             raise
 
 
+def _steps(said: list[Any]) -> int:
+    return sum(isinstance(message, AIMessage) for message in said)
+
+
+async def _tool_returned(run: Run, step: int, result: ToolMessage) -> None:
+    call, tool = result.tool_call_id, result.name or ""
+    if result.status == "error":
+        await run.tool_ended(step, events.ToolFailed, call, tool=tool, error=str(result.text))
+    else:
+        content = jsonable(result.content)
+        await run.tool_ended(step, events.ToolReturned, call, tool=tool, result=content)
+
+
 class _Hearing(AsyncCallbackHandler):
     """Writes what a model says as it comes. The two methods at its end are what makes a model stream."""
 
@@ -138,10 +149,15 @@ class _Hearing(AsyncCallbackHandler):
 
     def __init__(self, speech: Speech) -> None:
         self._speech = speech
+        self.heard = False
 
     async def on_llm_new_token(self, token: str, *, chunk: Any = None, **_: Any) -> None:
         """Write a token, or the blocks that came with it."""
-        content = getattr(getattr(chunk, "message", None), "content", token)
+        self.heard = True
+        await self.say(getattr(getattr(chunk, "message", None), "content", token))
+
+    async def say(self, content: Any) -> None:
+        """Write a text, or the blocks of one."""
         for block in [content] if isinstance(content, str) else content:
             if isinstance(block, str):
                 await self._speech.text(block)

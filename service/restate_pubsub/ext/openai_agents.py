@@ -9,17 +9,35 @@ agent names it or carries it; agents may hand over to one another in circles.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from agents import Agent, FunctionTool, Handoff, Model, ModelResponse, RunConfig, Runner, RunResult, Usage, handoff
+from agents import (
+    Agent,
+    AgentsException,
+    FunctionTool,
+    Handoff,
+    InputGuardrailTripwireTriggered,
+    MaxTurnsExceeded,
+    Model,
+    ModelBehaviorError,
+    ModelResponse,
+    OutputGuardrailTripwireTriggered,
+    RunConfig,
+    Runner,
+    RunResult,
+    Usage,
+    handoff,
+)
 from agents.items import TResponseInputItem, TResponseStreamEvent
 from agents.models.interface import ModelProvider
 from agents.tool_context import ToolContext
-from openai.types.responses import Response, ResponseFunctionToolCall
+from openai.types.responses import Response, ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 from restate import RunOptions, TerminalError
+from restate.exceptions import SdkInternalBaseException
 from restate.ext.openai import restate_context
 from restate.ext.openai.models import RestateModelResponse
 from restate.ext.openai.session import RestateSession
@@ -30,6 +48,8 @@ from restate_pubsub.ext import events
 from restate_pubsub.ext.encoders import Encoder, plain
 from restate_pubsub.ext.jsonable import jsonable
 from restate_pubsub.ext.run import Run, Speech, Target, running
+
+_FINAL = (MaxTurnsExceeded, ModelBehaviorError, InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered)
 
 
 async def run(
@@ -60,7 +80,8 @@ async def run(
         **options: as for `Runner.run`.
 
     Raises:
-        restate.TerminalError: the topic, or the model's step, refused for good.
+        restate.TerminalError: the topic, or the model's step, refused for good; or the framework ended the run, as
+            too many turns or a guardrail do (`__cause__` is its own error).
 
     """
     config = run_config or RunConfig()
@@ -75,6 +96,8 @@ async def run(
         config = dataclasses.replace(config, model=None)
         try:
             result = await Runner.run(prepared.agent(agent), input, run_config=config, session=session, **options)
+        except _FINAL as error:  # each try would find the same answers in the journal
+            raise TerminalError(str(error)) from error
         finally:
             if use_restate_session:
                 session.flush()
@@ -87,6 +110,8 @@ class _Prepared:
 
     def __init__(self, run: Run, provider: ModelProvider, model: str | Model | None, options: RunOptions[Any]) -> None:
         self.turnstile = Turnstile([])
+        self.steps = 0
+        self._ended: _Ended | None = None
         self._run = run
         self._provider = provider
         self._model = model
@@ -112,17 +137,36 @@ class _Prepared:
     def _tool(self, run: Run, tool: FunctionTool) -> FunctionTool:
         async def invoke(context: ToolContext[Any], arguments: str) -> Any:
             turnstile, call = self.turnstile, context.tool_call_id
-            await turnstile.wait_for(call)
-            try:
-                result = await tool.on_invoke_tool(context, arguments)
-                await run.say(f"tool/{call}", events.ToolReturned, call=call, tool=tool.name, result=jsonable(result))
-            except BaseException:
-                turnstile.cancel_all_after(call)
-                raise
-            turnstile.allow_next_after(call)
-            return result
+            with self._ending():
+                await turnstile.wait_for(call)
+                try:
+                    result = await tool.on_invoke_tool(context, arguments)
+                    told = {"tool": tool.name, "result": jsonable(result)}
+                    await run.tool_ended(self.steps, events.ToolReturned, call, **told)
+                except BaseException:
+                    turnstile.cancel_all_after(call)
+                    raise
+                turnstile.allow_next_after(call)
+                return result
 
         return dataclasses.replace(tool, on_invoke_tool=invoke)
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Let a terminal error of a tool end the run.
+
+        In the tools whose turn does not come any more, the SDK raises what says that the attempt is over. The framework
+        would take that for the cause, and the attempt would never end.
+        """
+        try:
+            yield
+        except TerminalError as error:
+            self._ended = _Ended(error)
+            raise self._ended from error
+        except SdkInternalBaseException:
+            if self._ended is None:
+                raise
+            raise self._ended from None
 
     def _handoff(self, run: Run, to: Agent[Any] | Handoff[Any, Any]) -> Handoff[Any, Any]:
         hand_over = to if isinstance(to, Handoff) else handoff(to)
@@ -135,6 +179,13 @@ class _Prepared:
             return self.agent(chosen)
 
         return dataclasses.replace(hand_over, on_invoke_handoff=invoke)
+
+
+class _Ended(AgentsException, TerminalError):
+    """A terminal error in a tool: of one that is not its own, the framework makes another, which would be retried."""
+
+    def __init__(self, error: TerminalError) -> None:
+        TerminalError.__init__(self, error.message, error.status_code, error.metadata)
 
 
 class _SpeakingModel(Model):
@@ -150,6 +201,7 @@ class _SpeakingModel(Model):
         """Take the step's number, and call the model in a durable step."""
         ctx = restate_context()
         step = self._run.step(ctx)
+        self._prepared.steps += 1
 
         async def call() -> RestateModelResponse:
             async with step.speaking() as speech:
@@ -170,11 +222,13 @@ class _SpeakingModel(Model):
 async def _spoken(speech: Speech, stream: AsyncIterator[TResponseStreamEvent]) -> Response:
     """Write what a model says as it comes, and return its whole answer."""
     done: list[Any] = []
+    heard = False
     response: Response | None = None
     event: Any = None
     async for event in stream:
         match event.type:
             case "response.output_text.delta" | "response.refusal.delta":
+                heard = True
                 await speech.text(event.delta)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 await speech.reasoning(event.delta)
@@ -185,12 +239,18 @@ async def _spoken(speech: Speech, stream: AsyncIterator[TResponseStreamEvent]) -
     if response is None:  # failed, incomplete, or cut off
         msg = f"the model's answer broke off before its end: {getattr(event, 'type', 'nothing came')}"
         raise RuntimeError(msg)
-    if not response.output and done:  # some providers leave the items out of the last event
-        response.output = done
+    response.output = response.output or done  # some providers leave the items out of the last event
+    if not heard:  # a model that does not stream says all of it at once
+        await speech.text(_text(response))
     for item in response.output:
         if isinstance(item, ResponseFunctionToolCall):
             await speech.tool(item.call_id, item.name, _arguments(item.arguments))
     return response
+
+
+def _text(response: Response) -> str:
+    parts = [part for item in response.output if isinstance(item, ResponseOutputMessage) for part in item.content]
+    return "".join(part.text if isinstance(part, ResponseOutputText) else part.refusal for part in parts)
 
 
 def _arguments(text: str) -> Any:

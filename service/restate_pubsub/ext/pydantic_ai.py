@@ -17,10 +17,11 @@ from typing import Any
 
 from pydantic_ai import RunContext, messages
 from pydantic_ai.agent import AbstractAgent, AgentRunResult
+from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
-from restate import RunOptions
+from restate import RunOptions, TerminalError
 from restate.ext import pydantic as sdk
 from restate.ext.pydantic._utils import current_state
 from restate.ext.turnstile import Turnstile
@@ -80,7 +81,10 @@ class RestateAgent(sdk.RestateAgent):
         topic, name = chosen(self._topic, started), self._run_name and chosen(self._run_name, started)
         options["event_stream_handler"] = _tools_return
         async with running(sdk.restate_context(), self._target, topic, agent=self.name, name=name) as ended:
-            result = await super().run(user_prompt, **options)
+            try:
+                result = await super().run(user_prompt, **options)
+            except (UnexpectedModelBehavior, UsageLimitExceeded) as error:
+                raise TerminalError(error.message) from error  # each try would find the same answers in the journal
             ended.output = jsonable(result.output)
             return result
 
@@ -168,20 +172,20 @@ def _arguments(call: messages.ToolCallPart) -> Any:
         return call.args
 
 
-async def _tools_return(_: RunContext[Any], happened: AsyncIterable[Any]) -> None:
+async def _tools_return(context: RunContext[Any], happened: AsyncIterable[Any]) -> None:
     """Publish what each tool returns, as it returns."""
     run = _run()
     async for event in happened:
         if isinstance(event, messages.FunctionToolResultEvent):
-            await _tool_returned(run, event)
+            await _tool_returned(run, context.run_step, event)
 
 
-async def _tool_returned(run: Run, event: messages.FunctionToolResultEvent) -> None:
+async def _tool_returned(run: Run, step: int, event: messages.FunctionToolResultEvent) -> None:
     part = getattr(event, "part", None) or event.result
     call, tool = part.tool_call_id, part.tool_name or ""
     if isinstance(part, messages.ToolReturnPart) and getattr(part, "outcome", "success") == "success":
         result = jsonable(part.content)
-        await run.say(f"tool/{call}", events.ToolReturned, call=call, tool=tool, result=result)
+        await run.tool_ended(step, events.ToolReturned, call, tool=tool, result=result)
     else:
         error = part.content if isinstance(part.content, str) else part.model_response()
-        await run.say(f"tool/{call}", events.ToolFailed, call=call, tool=tool, error=error)
+        await run.tool_ended(step, events.ToolFailed, call, tool=tool, error=error)

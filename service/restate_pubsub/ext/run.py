@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import restate
@@ -22,8 +24,9 @@ from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.client.token_stream import TokenStream
 from restate_pubsub.errors import PubsubError, StreamStopped
 from restate_pubsub.ext import events
-from restate_pubsub.ext.encoders import Encoder, plain
+from restate_pubsub.ext.encoders import Encoded, Encoder, plain
 
+log = logging.getLogger(__name__)
 _current: ContextVar[Run | None] = ContextVar("restate_pubsub_run", default=None)
 
 
@@ -84,9 +87,31 @@ class Target:
         """Return the token stream of a step; its text reaches who comes late in one piece."""
         return self.client.stream(topic, id=name, join=getattr(self.encode, "join", None))
 
+    def encoded(self, event: events.AgentEvent) -> Encoded | None:
+        """Return what is published for an event.
+
+        An encoder that raises would raise again at the next try of the invocation: Restate would try for ever, and a
+        model whose step was cut off would be paid each time. To leave the event out would show an answer with holes as
+        a whole one. So the run ends, and readers are told why.
+
+        Raises:
+            restate.TerminalError: the encoder raised, or returned something else than `(data, name)` or None.
+
+        """
+        try:
+            encoded = self.encode(event)
+            if encoded is None:
+                return None
+            data, name = encoded
+        except Exception as error:
+            log.exception("the encoder failed at %s", type(event).__name__)
+            msg = f"The encoder failed at {type(event).__name__}: {type(error).__name__}: {error}"
+            raise restate.TerminalError(msg) from error
+        return data, name
+
     async def publish(self, topic: str, event: events.AgentEvent, once: str) -> None:
         """Publish an event for good: it is there once, however often this is said under the key `once`."""
-        encoded = self.encode(event)
+        encoded = self.encoded(event)
         if encoded is not None:
             data, name = encoded
             with refusals():
@@ -117,9 +142,18 @@ class Run:
         """Publish an event once, under a key within this run."""
         await self.target.publish(self.topic, self.event(kind, **what), f"{self.key}/{key}")
 
+    async def tool_ended(self, step: int, kind: type[events.ToolEnded], call: str, **what: Any) -> None:
+        """Publish once what became of a tool that the run's model asked for in its `step`th call.
+
+        The call's id alone is not enough: some providers count from 0 in each answer. And it may be long, as some keep
+        a thought's signature in it.
+        """
+        named = sha256(call.encode(errors="backslashreplace")).hexdigest()[:16]
+        await self.say(f"tool/{step}/{named}", kind, call=call, **what)
+
     async def failed(self, error: restate.TerminalError) -> None:
         """Tell readers why the run has ended."""
-        with contextlib.suppress(PubsubError, restate.TerminalError):  # the topic may be what refuses
+        with contextlib.suppress(PubsubError, restate.TerminalError):  # the topic or the encoder may be what refuses
             # The cause is lost where a journaled step is replayed; its code is not.
             stopped = (error.metadata or {}).get("code") == StreamStopped.code
             await self.say("failed", events.RunFailed, error=error.message, stopped=stopped)
@@ -176,10 +210,10 @@ async def running(
         try:
             await run.say("started", events.RunStarted)
             yield ended
+            await run.say("finished", events.RunFinished, output=ended.output)
         except restate.TerminalError as error:
             await run.failed(error)
             raise
-        await run.say("finished", events.RunFinished, output=ended.output)
 
 
 @dataclass(slots=True)
@@ -259,7 +293,7 @@ class Speech:
 
     async def _write(self, kind: type[events.StepEvent], **what: Any) -> None:
         run = self._step.run
-        encoded = run.target.encode(run.event(kind, step=self._step.name, **what))
+        encoded = run.target.encoded(run.event(kind, step=self._step.name, **what))
         if encoded is not None:
             data, name = encoded
             await self._stream.write(data, event=name)

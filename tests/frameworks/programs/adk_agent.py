@@ -37,6 +37,8 @@ class FakeModel(BaseLlm):
         said = ""
         async for token in script.say(task, number):
             said += token
+            if task == "whole":
+                continue
             yield LlmResponse(partial=True, content=types.Content(role="model", parts=[types.Part(text=token)]))
         parts = [types.Part(text=said)]
         for call in script.TURNS[task][number - 1].calls:
@@ -47,7 +49,7 @@ class FakeModel(BaseLlm):
 
 async def look_up(what: str) -> str:
     """Look something up."""
-    return str(await restate_context().run_typed(f"look up {what}", script.look_up, what=what))
+    return str(await restate_context().run_typed("look up", script.look_up, what=what))
 
 
 async def delegate(task: str, tool_context: ToolContext) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from langchain.tools import ToolRuntime, tool
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import tool_call_chunk
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from restate.ext.langchain import restate_context
 
 from restate_pubsub import create_pubsub_client
@@ -35,6 +36,10 @@ class FakeModel(BaseChatModel):
     def _generate(self, *_: Any, **__: Any) -> ChatResult:
         raise NotImplementedError
 
+    async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        said = [token async for token in script.say("whole", 1)]
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content="".join(said)))])
+
     async def _astream(
         self, messages: list[BaseMessage], *_: Any, run_manager: Any = None, **__: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
@@ -46,7 +51,7 @@ class FakeModel(BaseChatModel):
                 await run_manager.on_llm_new_token(token, chunk=chunk)
             yield chunk
         for at, call in enumerate(script.TURNS[task][number - 1].calls):
-            arguments = str(call.arguments).replace("'", '"')
+            arguments = json.dumps(call.arguments)
             part = tool_call_chunk(name=call.tool, args=arguments, id=call.id, index=at)
             yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[part]))
 
@@ -54,7 +59,7 @@ class FakeModel(BaseChatModel):
 @tool
 async def look_up(what: str) -> str:
     """Look something up."""
-    return str(await restate_context().run_typed(f"look up {what}", script.look_up, what=what))
+    return str(await restate_context().run_typed("look up", script.look_up, what=what))
 
 
 @tool
@@ -73,6 +78,7 @@ def watched(name: str) -> TopicMiddleware:
     )
 
 
+whole = create_agent(FakeModel(disable_streaming=True), [], middleware=[watched("talker")], context_schema=dict)
 sub = create_agent(FakeModel(), [], middleware=[watched("sub")], context_schema=dict)
 talker = create_agent(FakeModel(), [look_up, delegate], middleware=[watched("talker")], context_schema=dict)
 
@@ -84,7 +90,7 @@ async def _run(agent: Any, job: dict[str, str], task: str) -> str:
 
 @service.handler()
 async def run(ctx: restate.Context, job: dict[str, str]) -> str:
-    return await _run(talker, job, job["task"])
+    return await _run(whole if job["task"] == "whole" else talker, job, job["task"])
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class FakeModel(Model):
         said = ""
         async for token in script.say(task, number):
             said += token
+            if task == "whole":
+                continue
             yield ResponseTextDeltaEvent(
                 type="response.output_text.delta",
                 delta=token,
@@ -74,7 +76,7 @@ class FakeModel(Model):
 @durable_function_tool
 async def look_up(what: str) -> str:
     """Look something up."""
-    return str(await restate_context().run_typed(f"look up {what}", script.look_up, what=what))
+    return str(await restate_context().run_typed("look up", script.look_up, what=what))
 
 
 @durable_function_tool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,8 +25,10 @@ async def model(asked: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any
     number = 1 + sum(isinstance(message, ModelResponse) for message in asked)
     async for token in script.say(task, number):
         yield token
+    if not script.TURNS[task][number - 1].tokens:
+        yield ""
     for at, call in enumerate(script.TURNS[task][number - 1].calls):
-        yield {at: DeltaToolCall(name=call.tool, json_args=str(call.arguments).replace("'", '"'), tool_call_id=call.id)}
+        yield {at: DeltaToolCall(name=call.tool, json_args=json.dumps(call.arguments), tool_call_id=call.id)}
 
 
 Deps = dict[str, str]
@@ -38,7 +41,7 @@ durable_sub = RestateAgent(sub, client=client, **to)
 
 @talker.tool
 async def look_up(ctx: RunContext[Deps], what: str) -> str:
-    return await restate_context().run_typed(f"look up {what}", script.look_up, what=what)
+    return await restate_context().run_typed("look up", script.look_up, what=what)
 
 
 @talker.tool

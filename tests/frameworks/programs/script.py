@@ -10,18 +10,36 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import restate
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from restate_pubsub.ext.encoders import AgUi, ai_sdk, plain
+from restate_pubsub.ext import events
+from restate_pubsub.ext.encoders import AgUi, Encoder, ai_sdk, plain
 
 FOLDER = Path(sys.argv[1])
 INGRESS = sys.argv[2]
 PORT = int(sys.argv[3])
-ENCODE = {"plain": plain, "ai_sdk": ai_sdk, "ag_ui": AgUi("thread")}[sys.argv[4]]
+
+
+def encoder(form: str) -> Encoder:
+    """Return an encoder; `broken-at-X` raises at events of the class X, and is `plain` at others."""
+    at = form.partition("broken-at-")[2]
+    if not at:
+        return {"plain": plain, "ai_sdk": ai_sdk, "ag_ui": AgUi("thread")}[form]
+
+    def broken(event: events.AgentEvent) -> Any:
+        if isinstance(event, getattr(events, at)):
+            msg = "no such field"
+            raise KeyError(msg)
+        return plain(event)
+
+    return broken
+
+
+ENCODE = encoder(sys.argv[4])
 
 
 class Call(NamedTuple):
@@ -39,6 +57,10 @@ class Turn(NamedTuple):
     calls: tuple[Call, ...] = ()
 
 
+ODD = 'a"b\\c\u2028\u0000\r\n\U0001f642<é>'
+ODD_ID = "call " + "x" * 1000
+"""Some providers keep a thought's signature in the id of a call."""
+
 TURNS = {
     "talk": [Turn(["Hel", "lo", " wor", "ld"])],
     "tools": [
@@ -53,6 +75,31 @@ TURNS = {
         Turn(["So ", "it ", "is"]),
     ],
     "sub-talk": [Turn(["Sub ", "says ", "yes"])],
+    "sub-long": [
+        Turn(["I ", "ask. "], (Call("ask-1", "delegate", {"task": "long"}),)),
+        Turn(["So ", "it ", "is"]),
+    ],
+    "empty": [Turn([]), Turn([]), Turn([])],
+    "refused": [
+        Turn(
+            ["I ", "look. "],
+            (Call("call-1", "look_up", {"what": "refused"}), Call("call-2", "look_up", {"what": "fast"})),
+        )
+    ],
+    "whole": [Turn(["All ", "at ", "once"])],
+    "odd": [
+        Turn([ODD, "? "], (Call(ODD_ID, "look_up", {"what": ODD}),)),
+        Turn(["It ", "is ", "done"]),
+    ],
+    "huge": [
+        Turn(["I ", "look. "], (Call("huge-1", "look_up", {"what": "huge"}),)),
+        Turn(["It ", "is ", "done"]),
+    ],
+    "again": [
+        Turn(["I ", "look. "], (Call("call-0", "look_up", {"what": "one"}),)),
+        Turn(["And ", "again. "], (Call("call-0", "look_up", {"what": "two"}),)),
+        Turn(["It ", "is ", "done"]),
+    ],
     "long": [Turn([f"{n} " for n in range(400)])],
     "silent": [Turn(["Let me", " think"])],
     "fails": [Turn(["Half ", "an ans"])],
@@ -92,6 +139,11 @@ async def look_up(what: str) -> str:
     if what == "slow":
         await asyncio.sleep(0.3)
         await pause("between tools")
+    if what == "refused":
+        msg = "the tool refuses for good"
+        raise restate.TerminalError(msg, 409)
+    if what == "huge":
+        return "x" * 3_000_000
     return f"{what} is found"
 
 
