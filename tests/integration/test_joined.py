@@ -10,7 +10,7 @@ import pytest
 
 from restate_pubsub import PubsubClient, create_pubsub_client
 from restate_pubsub.commands.local_restate import RestateServer
-from support.harness import Service, state_of, stream
+from support.harness import Service, call, state_of, stream
 
 TOKENS = [f"{at} \U0001f600" for at in range(300)]
 WHOLE = "".join(TOKENS)
@@ -113,3 +113,19 @@ async def test_who_comes_late_sees_no_attempt_that_was_replaced_though_it_is_in_
             assert seen[-1].id == first.id
         async with stream(publishing.topic_url(topic), Last_Event_ID="1") as back:
             assert ["restart", "message"] == [event.event for event in await back.take(2)]
+
+
+async def test_a_long_topic_that_nobody_has_read_here_is_read_with_one_call(
+    restate: RestateServer, publishing: Service, client: PubsubClient, topic: str
+) -> None:
+    """Restate sends its state along: the same as what `pull` gives, each message by itself or joined."""
+    for first in range(0, 3000, 1000):
+        await client.append(topic, [{"text": f"{at} "} for at in range(first, first + 1000)], join="text")
+    await client.close(topic)
+    for asked in ({"offset": 0, "join": True}, {"offset": 70, "limit": 1500, "join": True}, {"offset": 1, "limit": 99}):
+        answers = [await call(restate, topic, handler, asked | {"timeout": 0}) for handler in ("pull", "history")]
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 200
+    assert (await call(restate, topic, "info"))[1]["whole"]
+    ((place, text), *none) = await texts(publishing.topic_url(topic))
+    assert (3000, "".join(f"{at} " for at in range(3000)), []) == (place, text, none)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from restate_pubsub.errors import Unavailable
+from restate_pubsub.errors import PullTimeout, Unavailable
 from restate_pubsub.fanout.source import Position
 from restate_pubsub.protocol import calls, messages
 from restate_pubsub.protocol.answers import Answer
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from restate_pubsub.ingress import Ingress
 
 ANSWER_SECONDS = 10.0
+WHOLE_FROM = 1024
+"""A read of fewer messages is not worth the question whether the topic may be read as a whole."""
+WHOLE_SHARE = 4
+"""Nor is one of less than this part of the topic: all of it would be sent for one part in so many."""
 
 
 class RestateSource:
@@ -27,13 +32,22 @@ class RestateSource:
 
     async def position(self, topic: str) -> Position:
         """Return the topic's bounds now."""
-        answer = await self._ingress.call(topic, "info", seconds=ANSWER_SECONDS)
-        return _decode(answer)
+        info = await self._info(topic)
+        said = info.answer
+        last = Answer() if said is None else Answer(said.start, said.end or 0, said.chunks)
+        return Position(info.head, info.tail, info.closed, last)
 
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
+        if not wait and limit is not None and limit >= WHOLE_FROM:
+            info = await self._info(topic)
+            if info.whole and limit * WHOLE_SHARE >= info.tail - info.head:
+                with contextlib.suppress(PullTimeout):
+                    return await self._ingress.pull(
+                        topic, offset, limit=limit, subscriber=self._subscriber, join=join, whole=True
+                    )
         return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._subscriber, join=join)
 
     async def release(self, topic: str) -> None:
@@ -43,6 +57,9 @@ class RestateSource:
         """
         nobody = calls.Subscription(0, "", self._subscriber, cancel=True)
         await self._ingress.send(topic, "subscribe", msgspec.json.encode(nobody), seconds=ANSWER_SECONDS)
+
+    async def _info(self, topic: str) -> _Info:
+        return _decode(await self._ingress.call(topic, "info", seconds=ANSWER_SECONDS))
 
 
 class _Answer(msgspec.Struct):
@@ -56,14 +73,12 @@ class _Info(msgspec.Struct):
     tail: int
     closed: bool
     answer: _Answer | None = None
+    whole: bool = False
 
 
-def _decode(answer: bytes) -> Position:
+def _decode(answer: bytes) -> _Info:
     try:
-        info = msgspec.json.decode(answer, type=_Info)
+        return msgspec.json.decode(answer, type=_Info)
     except msgspec.DecodeError as error:
         msg = f"The object's info is not what this version reads: {error}; register it again"
         raise Unavailable(msg) from None
-    said = info.answer
-    last = Answer() if said is None else Answer(said.start, said.end or 0, said.chunks)
-    return Position(info.head, info.tail, info.closed, last)

@@ -25,6 +25,7 @@ from restate_pubsub.topic.clearing import cut, delete
 from restate_pubsub.topic.context import ExclusiveContext, SharedContext
 from restate_pubsub.topic.log import Bounds, truncated
 from restate_pubsub.topic.read import read
+from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.steps import (
     QUIET_CHECKS,
     IdleCheck,
@@ -49,6 +50,10 @@ from restate_pubsub.topic.waiters import NEWS_BYTES, NEWS_MESSAGES, is_awakeable
 
 CONFIRM_SECONDS = 10.0
 """A pull that has waited for so long looks whether it is among those who wait."""
+WHOLE_MAX_BYTES = 8 * 1024 * 1024
+"""A topic of more bytes is not sent along with a call: Restate and this process would hold all of it at once."""
+STREAM_BYTES = 1024
+"""What a remembered stream counts there, with its keys."""
 
 
 class Handlers:
@@ -212,8 +217,27 @@ class Handlers:
         named = request.subscriber is not None
         return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
 
-    async def _read(self, ctx: SharedContext, bounds: Bounds, offset: int, request: calls.PullRequest) -> Batch | None:
-        """Return what there is from `offset` on, None where that is nothing."""
+    async def history(self, ctx: SharedContext, raw: bytes) -> bytes:
+        """Return messages as `pull` does, out of the state that Restate sends along: 408 where `pull` is to be asked.
+
+        It never waits. The metadata may be older than a key that Restate did not send along, and that is read by
+        itself. So it gives only what is true however old the metadata is: sealed pages, and what is inlined after them.
+        """
+        request = calls.decode_pull(raw)
+        check_topic(ctx.key, self.options.limits)
+        bounds = await self._bounds(ctx)
+        offset = bounds.tail if request.offset is None else request.offset
+        batch = await self._read(ctx, bounds, offset, request, sealed=True)
+        if batch is None:
+            msg = f"No sealed page of topic {ctx.key!r} begins with offset {offset}: ask pull"
+            raise PullTimeout(msg)
+        named = request.subscriber is not None
+        return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
+
+    async def _read(
+        self, ctx: SharedContext, bounds: Bounds, offset: int, request: calls.PullRequest, *, sealed: bool = False
+    ) -> Batch | None:
+        """Return what there is from `offset` on, None where that is nothing; `sealed`: see `read`."""
         if offset < bounds.head:
             raise OffsetGone(offset, bounds.head)
         if offset >= bounds.tail:
@@ -224,8 +248,12 @@ class Handlers:
             settings = await pull_settings(ctx, self.options)
         most = settings.messages * (JOINED_READ if request.join else 1)
         count = min(request.limit or most, most)
-        batch = await read(ctx, bounds, offset, count, settings.size, join=request.join, max_entries=settings.messages)
+        batch = await read(
+            ctx, bounds, offset, count, settings.size, join=request.join, max_entries=settings.messages, sealed=sealed
+        )
         if not batch.messages:  # truncated while we read
+            if sealed:
+                return None
             bounds = await self._bounds(ctx)
             if offset < bounds.head:
                 raise OffsetGone(offset, bounds.head)
@@ -273,6 +301,7 @@ class Handlers:
                 "tail": bounds.tail,
                 "closed": bounds.closed,
                 "bytes": bounds.size,
+                "whole": _may_be_sent_along(topic),
                 "answer": _described(topic.answer),
                 "subscribers": len(state.decode_subscriptions(waiting)),
                 "retention": {"messages": retention.messages, "bytes": retention.size, "idleSeconds": retention.idle},
@@ -282,6 +311,14 @@ class Handlers:
     @staticmethod
     async def _bounds(ctx: SharedContext) -> Bounds:
         return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds
+
+
+def _may_be_sent_along(topic: Topic) -> bool:
+    """Whether `history` may be asked: all that is stored is known to be small, and lies in pages."""
+    bounds, (first, stop) = topic.bounds, topic.streams or (0, 0)
+    counted = bounds.sized_from <= bounds.swept and topic.streams is not None
+    size = bounds.size + (stop - first) * STREAM_BYTES
+    return counted and size <= WHOLE_MAX_BYTES and topic.policy is not None and topic.policy.pages
 
 
 def _described(answer: Answer) -> dict[str, Any] | None:

@@ -61,15 +61,19 @@ async def read(
     *,
     join: bool = False,
     max_entries: int | None = None,
+    sealed: bool = False,
 ) -> Batch:
     """Read messages from `offset` on, within the limits; one at least, unless they were truncated meanwhile.
+
+    `sealed`: only out of sealed pages and what is inlined after them, which may be nothing. That is true even where the
+    bounds are older than what is read.
 
     `join`: those that continue one another may come as one. Then `max_messages` are those that are covered, and at most
     `max_entries` stored entries are.
     """
     entries: list[Entry] = []
     total = 0
-    async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
+    async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages), sealed=sealed):
         entries.append(entry)
         total += len(entry.data) if join else written_bytes(entry)
         if total > max_bytes or (join and len(entries) == max_entries):
@@ -92,7 +96,7 @@ def _within(messages: list[Message], max_bytes: int) -> list[Message]:
     return messages
 
 
-async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Entry]:
+async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan, *, sealed: bool) -> AsyncIterator[Entry]:
     """Yield what there is of the plan's messages, in order; end early at one that is gone."""
     at = plan.start
     rounds = [plan.pages[first : first + PAGES_PER_ROUND] for first in range(0, len(plan.pages), PAGES_PER_ROUND)]
@@ -104,14 +108,14 @@ async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan) -> AsyncIt
                 for entry in found:
                     yield entry
                 at += sum(map(span, found))
-            else:
+            elif not sealed:
                 about = state.decode_unsealed((await ctx.get(state.unsealed_key(page)))[0], page)
                 async for entry in _by_keys(ctx, range(at, stop), about, {}, sure=False):
                     yield entry
                     at += span(entry)
             if at < stop:
                 return
-    if plan.keys:
+    if plan.keys and (not sealed or bounds.has_inlined(plan.keys.start)):
         about = UnsealedPage(bounds.open_events, {at: bounds.open_size(at) for at in plan.keys}, bounds.open_joins)
         async for entry in _by_keys(ctx, plan.keys, about, bounds.open_data):
             yield entry

@@ -99,6 +99,7 @@ INFO: Schema = _object(
     tail=_OFFSET,
     closed={"type": "boolean"},
     bytes={"type": "integer"},
+    whole={"type": "boolean", "description": "`history` may be asked: the topic is small enough to be read at once"},
     subscribers={"type": "integer"},
     retention={"type": "object"},
 )

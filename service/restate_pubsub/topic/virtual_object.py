@@ -130,6 +130,7 @@ def create_pubsub_object(
     add(topic.publish, schemas.ANY, schemas.PUBLISHED, idempotency_retention=known)
     add(topic.append, schemas.APPEND, schemas.APPENDED, idempotency_retention=known)
     add(topic.pull, schemas.PULL, schemas.PULLED, kind="shared", inactivity_timeout=SUSPEND_AFTER)
+    add(topic.history, schemas.PULL, schemas.PULLED, kind="shared", state_preload=True)
     add(topic.subscribe, schemas.SUBSCRIBE, None)
     add(topic.stop, schemas.STOP, schemas.STOPPED, idempotency_retention=known)
     add(topic.truncate, schemas.COUNT, None, idempotency_retention=known)
@@ -153,7 +154,7 @@ def preloading(pubsub: VirtualObject) -> VirtualObject:
     """Return the same object for a Restate that can send state along with a call (discovery version 5, server 1.8).
 
     Each handler that runs alone on its topic is sent what it reads first, which saves a round trip. Shared handlers are
-    not: they would go on reading what was there when they began.
+    not: they would go on reading what was there when they began. `history` means to: any Restate sends it everything.
     """
     found = copy.copy(pubsub)
     found.handlers = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from restate_pubsub.errors import PullTimeout
 from restate_pubsub.protocol.calls import StreamRef, decode_pull_response, encode_append
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
@@ -177,3 +180,48 @@ def test_a_joined_read_covers_more_offsets_than_it_gives_messages_but_never_give
     for _ in range(2):
         plain.write(*["a"] * most, join=None)
     assert (most, most) == (len(plain.pull().messages), plain.pull().next_offset)
+
+
+def whole(topic: Topic) -> bool:
+    return bool(json.loads(topic.call("info"))["whole"])
+
+
+@pytest.mark.parametrize("join", [True, False])
+def test_history_is_what_pull_gives(join: bool) -> None:  # noqa: FBT001
+    """From every kind of place, and up to the newest message."""
+    topic = Topic()
+    for at in range(300):
+        topic.write(f"{at} ")
+    for offset in (0, 63, 64, 200, 256, 299):
+        asked = json.dumps({"offset": offset, "timeout": 0, "join": join}).encode()
+        assert topic.call("pull", asked) == topic.call("history", asked)
+    assert whole(topic)
+
+
+def test_history_ends_before_what_lies_in_keys_of_its_own() -> None:
+    """What that is read from could be newer than the metadata that Restate sent along."""
+    topic = Topic()
+    topic.write(*"a" * 128)
+    topic.write("x" * 20_000)
+    assert decode_pull_response(topic.call("history", b'{"offset":0}'), 0).next_offset == 128
+    for _ in range(64):
+        topic.write("x" * 5000)
+    topic.write("end")
+    assert decode_pull_response(topic.call("history", b'{"offset":0}'), 0).next_offset == 128
+    call = topic.topic.call("history", b'{"offset":128}')
+    topic.topic.start(topic.handlers, call).to_end()
+    assert isinstance(call.outcome, PullTimeout)
+
+
+def test_a_topic_is_not_sent_along_that_is_large_or_has_no_pages() -> None:
+    large, keys, counted, foreign = Topic(), Topic(pages=False), Topic(), Topic()
+    keys.write("a")
+    assert not whole(keys)
+    for at in range(9):
+        large.write(str(at) * 1_000_000)
+        assert whole(large) == (at < 8)
+    counted.write("a")
+    assert whole(counted)
+    foreign.topic.state |= {"messagesMetadata": b'{"head":0,"tail":1}', "m_0": b'"of unknown size"'}
+    foreign.write("a")
+    assert not whole(foreign)
