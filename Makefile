@@ -192,7 +192,7 @@ bench-sizing: $(VENV)/.done $(NODE_MODULES) ## What `restate-pubsub size` counts
 	@tests/debian-packages require haproxy
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.sizing $(ARGS)
 
-lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for
+lock: $(VENV)/.done ## Pin anew what pyproject.toml asks for, and what each agent framework takes along
 	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel $(LOCK_OPTIONS) -o requirements.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra server --extra otel --group dev -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --group build -c requirements-dev.lock $(LOCK_OPTIONS) -o requirements-build.lock

@@ -50,6 +50,8 @@ class FakeModel(BaseChatModel):
             if run_manager:
                 await run_manager.on_llm_new_token(token, chunk=chunk)
             yield chunk
+        if not script.TURNS[task][number - 1].tokens:
+            yield ChatGenerationChunk(message=AIMessageChunk(content=""))
         for at, call in enumerate(script.TURNS[task][number - 1].calls):
             arguments = json.dumps(call.arguments)
             part = tool_call_chunk(name=call.tool, args=arguments, id=call.id, index=at)
