@@ -17,7 +17,9 @@ from langchain.agents.middleware.types import AgentState, ModelRequest, ModelRes
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
 from restate import RunOptions, TerminalError
+from restate.exceptions import SdkInternalBaseException
 from restate.ext import langchain as sdk
+from restate.server_context import get_extension_data, set_extension_data
 
 from restate_pubsub.client.pubsub_client import PubsubClient
 from restate_pubsub.ext import events
@@ -111,8 +113,18 @@ class TopicMiddleware(sdk.RestateMiddleware):
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run a tool when it is its turn, and publish what it returns."""
         run = self._run(request.state)
-        with working_for(run):
-            result = await self._ending(run, super().awrap_tool_call(request, handler))
+        ctx, ended = sdk.restate_context(), f"restate_pubsub_ended_{run.key}"
+        try:
+            with working_for(run):
+                result = await super().awrap_tool_call(request, handler)
+        except TerminalError as error:
+            set_extension_data(ctx, ended, error)
+            await run.failed(error)
+            raise
+        except SdkInternalBaseException:  # in the tools whose turn does not come any more; the attempt would never end
+            if (refused := get_extension_data(ctx, ended)) is None:
+                raise
+            raise refused from None
         if isinstance(result, ToolMessage):
             await self._ending(run, _tool_returned(run, _steps(request.state["messages"]), result))
         return result
