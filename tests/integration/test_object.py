@@ -329,10 +329,10 @@ async def test_info_describes_the_topic(restate: RestateServer, topic: str) -> N
     """Also one that nobody has written to."""
     nothing = {"messages": None, "bytes": None, "idleSeconds": None}
     empty: dict[str, Any] = {"head": 0, "tail": 0, "closed": False, "bytes": 0, "answer": None, "subscribers": 0}
-    empty["retention"] = nothing
+    empty |= {"retention": nothing, "whole": False}
     assert (200, empty) == await call(restate, topic, "info")
     await publish(restate, topic, "abc", 12)
-    assert (200, empty | {"tail": 2, "bytes": 7}) == await call(restate, topic, "info")
+    assert (200, empty | {"tail": 2, "bytes": 7, "whole": True}) == await call(restate, topic, "info")
 
 
 async def test_an_idempotency_key_publishes_once(restate: RestateServer, topic: str) -> None:
