@@ -14,15 +14,16 @@ import pytest
 import restate_pubsub
 
 ROOT = Path(__file__).parents[2]
-MOST_MS = 50.0
+MOST = 0.2
+"""Of the CPU time that `import aiohttp, restate` takes: about twice what it is, and the same on a slow machine."""
 
 MEASURE = """
 import json, sys, time
+began = time.process_time()
 import aiohttp, restate
-before, began = set(sys.modules), time.process_time()
+before, loaded = set(sys.modules), time.process_time()
 from restate_pubsub import TokenStream, create_pubsub_client, create_pubsub_publisher
-spent = time.process_time() - began
-print(json.dumps([spent * 1000, sorted(set(sys.modules) - before)]))
+print(json.dumps([(time.process_time() - loaded) / (loaded - began), sorted(set(sys.modules) - before)]))
 """
 PACKAGES = {"pyjwt": "jwt"}
 """Where the name of a package is not that of its module."""
@@ -36,7 +37,7 @@ def _imported() -> tuple[float, set[str]]:
 
 def test_it_takes_little_cpu() -> None:
     """Beside `import restate` and `import aiohttp`, in the same process; the least of five, as others run meanwhile."""
-    assert min(_imported()[0] for _ in range(5)) < MOST_MS
+    assert min(_imported()[0] for _ in range(5)) < MOST
 
 
 def test_it_loads_no_package_of_the_server() -> None:

@@ -245,8 +245,11 @@ async def announce(ctx: ExclusiveContext, options: TopicOptions, waiting: Sequen
 
     Which these are is journaled first. That its entry is confirmed proves that all before it is durable; and the
     commands after it depend on what is journaled alone, so a retry elsewhere makes the same ones.
+
+    That the head has moved is told to this process's readers even if no pull waits just now: nothing else would make
+    them look, and whoever came meanwhile would be shown what is gone.
     """
-    if waiting:
+    if waiting or not news.messages:
         takers: Sequence[str] = ()
         if options.readers is not None:
             takers, trace = await _deliver(ctx, options.readers, waiting, news, options.tracing)
