@@ -43,6 +43,8 @@ PATIENCE = 0.25
 One that comes back may get a 204. One that asks for `latest` is told where that is together with the opening: whoever
 sees that the stream is open may count on what is published from then on.
 """
+END_PATIENCE = 2.0
+"""As `PATIENCE`, where this process knows that the topic has ended: there is nothing that could be shown late."""
 STRICT_PATIENCE = 10.0
 """`?strict=true` asks for a status, so it waits for one."""
 AGE_SPREAD = 0.25
@@ -138,8 +140,10 @@ async def _finished(reader: Reader, start: Start, *, strict: bool) -> bool:
 
     """
     if (strict or start.resumes or start.kind != "offset") and not reader.begin():
+        ended = start.resumes and reader.feed.window.closed
+        patience = STRICT_PATIENCE if strict else END_PATIENCE if ended else PATIENCE
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reader.resolve_start(), STRICT_PATIENCE if strict else PATIENCE)
+            await asyncio.wait_for(reader.resolve_start(), patience)
     if strict:
         check_there(reader)
     return start.resumes and reader.finished
