@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from restate_pubsub.errors import PullTimeout, Unavailable
+from restate_pubsub.errors import OffsetGone, PubsubError, Unavailable
 from restate_pubsub.fanout.source import Position
 from restate_pubsub.protocol import calls, messages
 from restate_pubsub.protocol.answers import Answer
@@ -44,10 +43,14 @@ class RestateSource:
         if not wait and limit is not None and limit >= WHOLE_FROM:
             info = await self._info(topic)
             if info.whole and limit * WHOLE_SHARE >= info.tail - info.head:
-                with contextlib.suppress(PullTimeout):
+                try:
                     return await self._ingress.pull(
                         topic, offset, limit=limit, subscriber=self._subscriber, join=join, whole=True
                     )
+                except OffsetGone:
+                    raise
+                except PubsubError:
+                    pass  # it finds nothing, or Restate does not know it before the object is registered anew
         return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._subscriber, join=join)
 
     async def release(self, topic: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from restate_pubsub.errors import PullTimeout
+from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, Unavailable
 from restate_pubsub.fanout.restate_source import WHOLE_FROM, WHOLE_SHARE, RestateSource
 from restate_pubsub.protocol.messages import Batch
 
@@ -15,10 +15,10 @@ from restate_pubsub.protocol.messages import Batch
 class Log:
     """Stands for the ingress: notes what is asked."""
 
-    def __init__(self, *, whole: bool | None, tail: int = WHOLE_FROM, sealed: bool = True) -> None:
+    def __init__(self, *, whole: bool | None, tail: int = WHOLE_FROM, refused: PubsubError | None = None) -> None:
         self.asked: list[str] = []
         self._info = {"head": 0, "tail": tail, "closed": False} | ({} if whole is None else {"whole": whole})
-        self._sealed = sealed
+        self._refused = refused
 
     async def call(self, _topic: str, handler: str, **_: Any) -> bytes:
         self.asked.append(handler)
@@ -26,8 +26,8 @@ class Log:
 
     async def pull(self, _topic: str, offset: int, *, whole: bool = False, **_: Any) -> Batch:
         self.asked.append("history" if whole else "pull")
-        if whole and not self._sealed:
-            raise PullTimeout
+        if whole and self._refused is not None:
+            raise self._refused
         return Batch(offset, (), offset)
 
 
@@ -57,5 +57,12 @@ async def test_who_waits_pulls() -> None:
     assert ["pull"] == await asked(Log(whole=True), None)
 
 
-async def test_where_history_finds_nothing_it_is_pulled() -> None:
-    assert ["info", "history", "pull"] == await asked(Log(whole=True, sealed=False))
+@pytest.mark.parametrize("refused", [PullTimeout(), Unavailable("The object has no handler 'history'")], ids=repr)
+async def test_where_history_gives_nothing_it_is_pulled(refused: PubsubError) -> None:
+    """It finds no sealed page, or the object was updated and is not registered anew yet."""
+    assert ["info", "history", "pull"] == await asked(Log(whole=True, refused=refused))
+
+
+async def test_what_is_gone_is_said_at_once() -> None:
+    with pytest.raises(OffsetGone):
+        await asked(Log(whole=True, refused=OffsetGone(0, 5)))
