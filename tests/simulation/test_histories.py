@@ -1,4 +1,4 @@
-"""A thousand random histories; `make soak` goes on for as long as it is asked to."""
+"""Some hundred random histories; `make soak` goes on for as long as it is asked to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from simulation.histories import History, shrink
 
-COUNT = int(os.environ.get("HISTORIES", "1000"))
+COUNT = int(os.environ.get("HISTORIES", "400"))
 PARTS = 20
 
 

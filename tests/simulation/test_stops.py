@@ -97,15 +97,21 @@ class Scene:
     world: World
 
     @classmethod
-    def of(cls, before: Sequence[Operation], policy: Policy) -> Scene:
-        """Build the topic; its readers have read it, and wait."""
+    def of(cls, before: Sequence[Operation], policy: Policy, *, watched: bool = False) -> Scene:
+        """Build the topic; its readers have read it, and wait.
+
+        It comes about in the same way each time, so it is enough if that is `watched` once.
+        """
         world = World()
         here = world.replica(policy)
         there = world.replica(Policy(message_bytes=10_000_000, batch_messages=9999, retention=policy.retention))
-        guarantee.watch(world)
+        if watched:
+            guarantee.watch(world)
         for operation in before:
             operation(world)
         world.settle(here)
+        if not watched:
+            guarantee.watch(world)
         Reader(world, _head(world))
         Feed(world, here, _head(world))
         Feed(world, there, _head(world))
@@ -129,7 +135,7 @@ def _head(world: World) -> int:
 
 def places(before: Sequence[Operation], policy: Policy, operation: str) -> list[int]:
     """Return before which commands an operation is stopped: of one kind in a row, the first two and the last."""
-    scene = Scene.of(before, policy)
+    scene = Scene.of(before, policy, watched=True)
     commands = scene.world.commands[scene.stopped(OPERATIONS[operation], FAR).id]
     kinds = [(name, str(arguments[0])[:2] if arguments else "") for name, arguments in commands]
     inside = {at for at in range(2, len(kinds) - 1) if len(set(kinds[at - 2 : at + 2])) == 1}

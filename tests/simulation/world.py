@@ -203,7 +203,7 @@ class World:
     readers: list[Reader] = field(default_factory=list)
     writes: list[Written] = field(default_factory=list)
     log: dict[int, Message] = field(default_factory=dict)
-    """Every message that was ever counted, by offset."""
+    """Every message that was counted since somebody watches, by offset."""
     tail: int = 0
     ends: set[int] = field(default_factory=set)
     """Where the topic was closed."""
@@ -216,6 +216,8 @@ class World:
     """What is on its way."""
     after: Callable[[str], None] = lambda _key: None
     """Called after a state key was set or cleared."""
+    checks: int = 0
+    """How often the log was read to be compared."""
     _names: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
