@@ -14,7 +14,7 @@ from support.harness import Service, query
 from support.traffic import FULL, PATIENT, UNLIMITED, reading
 from support.waiting import until
 
-TOPICS = 1000 if FULL else 150
+TOPICS = 1000 if FULL else 80
 PULL_TIMEOUT = 30 if FULL else 5
 IDLE = 3 * PULL_TIMEOUT
 AT_ONCE = 16
