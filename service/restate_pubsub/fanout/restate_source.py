@@ -40,7 +40,7 @@ class RestateSource:
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
-        if not wait and limit is not None and limit >= WHOLE_FROM:
+        if join and not wait and limit is not None and limit >= WHOLE_FROM:
             info = await self._info(topic)
             if info.whole and limit * WHOLE_SHARE >= info.tail - info.head:
                 try:

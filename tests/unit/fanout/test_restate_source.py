@@ -31,8 +31,8 @@ class Log:
         return Batch(offset, (), offset)
 
 
-async def asked(log: Log, limit: int | None = WHOLE_FROM, wait: float = 0.0) -> list[str]:
-    await RestateSource(log, "replica").pull("topic", 0, limit=limit, wait=wait, join=True)  # type: ignore[arg-type]
+async def asked(log: Log, limit: int | None = WHOLE_FROM, wait: float = 0.0, *, join: bool = True) -> list[str]:
+    await RestateSource(log, "replica").pull("topic", 0, limit=limit, wait=wait, join=join)  # type: ignore[arg-type]
     return log.asked
 
 
@@ -50,6 +50,11 @@ async def test_a_small_part_of_a_topic_is_pulled() -> None:
 async def test_a_large_topic_is_pulled_and_one_of_an_object_that_does_not_say(whole: bool | None) -> None:  # noqa: FBT001
     """The version before has no `history`, and says nothing."""
     assert ["info", "pull"] == await asked(Log(whole=whole))
+
+
+async def test_token_by_token_it_is_pulled() -> None:
+    """An answer has too small a part of a long topic, and the question before each would be paid for nothing."""
+    assert ["pull"] == await asked(Log(whole=True), join=False)
 
 
 async def test_who_waits_pulls() -> None:
