@@ -15,7 +15,7 @@ from support.traffic import FULL, PATIENT, UNLIMITED, reading
 from support.waiting import until
 
 TOPICS = 1000 if FULL else 80
-PULL_TIMEOUT = 30 if FULL else 5
+PULL_TIMEOUT = 30 if FULL else 3
 IDLE = 3 * PULL_TIMEOUT
 AT_ONCE = 16
 

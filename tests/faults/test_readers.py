@@ -20,7 +20,7 @@ PATCHED = (str(Path(__file__).parent / "patched.py"),)
 FREEZE = 60.0 if FULL else 15.0
 SEND_TIMEOUT = 30 if FULL else 3
 CHURN = 60.0 if FULL else 10.0
-VISITORS = 500
+VISITORS = 500 if FULL else 200
 STAY = 6.0
 """A visitor's longest stay, in seconds."""
 SMALL_BUFFER = 32 * 1024
