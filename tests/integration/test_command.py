@@ -324,7 +324,8 @@ async def test_register_waits_repeats_and_refuses_a_taken_name(tmp_path: Path) -
         assert f"waiting: Restate cannot reach {url}: connection refused" in out
         assert "META0003" not in out
         assert f"registered: object pubsub (revision 1) at {url}, deployment dp_" in out
-        assert "handlers: answer, append, ask, close, delete, expire, forget, info, ping, publish, pull," in out
+        handlers = "answer, append, ask, close, delete, expire, forget, history, info, ping, publish, pull"
+        assert f"handlers: {handlers}," in out
         code, out = await service.command("register", "--url", url)
         assert 0 == code
         assert "unchanged: object pubsub" in out
