@@ -173,9 +173,14 @@ class Hub:
         return self._feeds.keys()
 
     def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
-        """Take news straight from a write. A gap is pulled."""
+        """Take news straight from a write. A gap is pulled.
+
+        A topic that had ended and has news was deleted. Nothing is pulled of it for readers that have gone.
+        """
         feed = self._feeds.get(topic)
-        if feed is not None:
+        if feed is not None and feed.window.closed and not feed.readers and not batch.closed:
+            self._retire(feed)
+        elif feed is not None:
             try:
                 feed.deliver(batch, by)
             except Exception:  # a reader's trouble must not fail the write

@@ -117,6 +117,26 @@ async def test_a_topic_that_is_open_again_is_followed_again(hub: Hub, source: Me
     reader.reader.close()
 
 
+async def test_an_ended_topic_that_is_deleted_is_not_pulled_for_readers_that_have_gone(
+    hub: Hub, source: MemorySource
+) -> None:
+    """Such a pull would leave its subscription where nothing else is left."""
+    source.append("t", *numbers(0, 1))
+    source.close("t")
+    reader = Following(hub.open("t", Start()))
+    await reader.ended()
+    reader.reader.close()
+    pulls = source.pulls
+    source.truncate("t", 1)
+    source._topic("t").closed = False
+    hub.deliver("t", Batch(1, (), 1, head=1))
+    await until(lambda: not hub._feeds and not hub._retiring, "the feed to go")
+    assert pulls == source.pulls
+    again = Following(hub.open("t", Start("offset", 0)))
+    await again.is_told(Reset(0, 1, 1))
+    await again.close()
+
+
 async def test_a_place_that_is_gone_is_reset_and_goes_on(hub: Hub, source: MemorySource) -> None:
     """Truncated messages are said to be gone, then comes what there is."""
     source.append("t", *numbers(0, 5))
