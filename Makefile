@@ -13,7 +13,7 @@ DEMO_AGENT := $(if $(FRAMEWORK),.agents/$(FRAMEWORK)/.done)
 JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-fuzz test-agents test-image test-kubernetes test-faults test-proxies soak debian-packages generate \
+.PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-fuzz test-agents test-image test-kubernetes test-faults test-proxies test-simulation soak debian-packages generate \
   test-side-by-side-1 test-side-by-side-2 client release release-image check format image audit lock bench bench-quick bench-sizing clean
 
 help: ## List the targets
@@ -113,6 +113,10 @@ debian-packages: ## Install the programs of Debian that the tests drive (as root
 test-faults: $(VENV)/.done $(NODE_MODULES) ## What breaks, for as long as it does: about a quarter of an hour
 	@tests/debian-packages require haproxy
 	FAULTS=full $(BIN)/pytest --timeout 400 -s tests/faults
+
+# Those in `make test` are fewer histories, and fewer places at which a call is stopped.
+test-simulation: $(VENV)/.done ## Every handler, stopped anywhere, on one topic in memory: some ten minutes
+	SIMULATION=full $(BIN)/pytest tests/simulation
 
 # Those in `make test` are nginx, HAProxy, Envoy and Caddy.
 test-proxies: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(NEXTJS) ## Streams behind every program of docs/proxies.md that can be had: some minutes

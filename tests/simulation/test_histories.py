@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from simulation.histories import History, shrink
+from simulation.world import FULL
 
-COUNT = int(os.environ.get("HISTORIES", "400"))
+COUNT = 1000 if FULL else 400
 PARTS = 20
 
 

@@ -14,7 +14,7 @@ from restate_pubsub.topic import remembered, state
 from restate_pubsub.topic.memory import Call
 from restate_pubsub.topic.policy import Policy, Retention
 from simulation import guarantee
-from simulation.world import FAR, Feed, Reader, World
+from simulation.world import FAR, FULL, Feed, Reader, World
 
 Operation = Callable[[World], Call]
 
@@ -142,13 +142,13 @@ def places(before: Sequence[Operation], policy: Policy, operation: str) -> list[
     return [at for at in range(len(kinds)) if at not in inside]
 
 
-SMALL_TOPICS = ("short", "at a border", "truncated")
+VARIED = ("short", "at a border", "truncated", *(["large"] if FULL else []))
 CASES = [
     pytest.param(TOPICS[topic], POLICIES[policy], operation, id=f"{operation}-{topic}-{policy}")
     for topic in TOPICS
     for policy in POLICIES
     for operation in OPERATIONS
-    if policy == "everything is kept" or topic in SMALL_TOPICS or (topic, policy) == ("large", "so many bytes are kept")
+    if policy == "everything is kept" or topic in VARIED or (topic, policy) == ("large", "so many bytes are kept")
 ]
 
 

@@ -7,6 +7,7 @@ runs it again. What must hold at every moment, and once everything has come to r
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from restate_pubsub.topic.policy import Policy
 from restate_pubsub.topic.steps import TopicOptions
 
 GONE = re.compile(r"Offset \d+ is lower than the head (\d+)")
+FULL = os.environ.get("SIMULATION") == "full"
+"""Otherwise it takes some minutes less, beside all other tests."""
 FAR = 10_000
 """More commands than any call here gives."""
 
