@@ -214,8 +214,7 @@ class Handlers:
         batch = await self._read(ctx, bounds, offset, request)
         if batch is None:
             batch = await self._wait(ctx, offset, request)
-        named = request.subscriber is not None
-        return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
+        return _answered(batch, request)
 
     async def history(self, ctx: SharedContext, raw: bytes) -> bytes:
         """Return messages as `pull` does, out of the state that Restate sends along: 408 where `pull` is to be asked.
@@ -231,8 +230,7 @@ class Handlers:
         if batch is None:
             msg = f"No sealed page of topic {ctx.key!r} begins with offset {offset}: ask pull"
             raise PullTimeout(msg)
-        named = request.subscriber is not None
-        return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
+        return _answered(batch, request)
 
     async def _read(
         self, ctx: SharedContext, bounds: Bounds, offset: int, request: calls.PullRequest, *, sealed: bool = False
@@ -311,6 +309,12 @@ class Handlers:
     @staticmethod
     async def _bounds(ctx: SharedContext) -> Bounds:
         return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds
+
+
+def _answered(batch: Batch, request: calls.PullRequest) -> bytes:
+    """Return a pull's answer; who names itself is told more."""
+    named = request.subscriber is not None
+    return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
 
 
 def _may_be_sent_along(topic: Topic) -> bool:
