@@ -183,7 +183,7 @@ def _kept(world: World, write: Written) -> None:
 
 def _exact(world: World, reader: Reader, bounds: Bounds) -> None:
     """To a reader: each message once, in order; what it missed it was told of."""
-    expected = reader.seen[0][0] if reader.seen else reader.at
+    expected = reader.began
     for offset, message in reader.seen:
         if offset != expected:
             told = all(any(at in gone for gone in reader.skipped) for at in range(expected, offset))

@@ -237,7 +237,7 @@ class History:
         if len(self.world.readers) < 6:
             replica = self.world.replicas[self._replica()]
             if replica.feed is None and self.random.random() < 0.7:
-                Feed(self.world, replica)
+                Feed(self.world, replica, self.random.choice([0, None]))
             else:
                 Reader(self.world)
 
@@ -278,8 +278,8 @@ class History:
             others = [other for other in self.world.replicas if other.feed is None and other is not replica]
             self.world.readers.remove(gone)
             if others:
-                feed = Feed(self.world, others[0], gone.at)
-                feed.seen, feed.skipped = gone.seen, gone.skipped
+                feed = Feed(self.world, others[0], gone.at if gone.located else None)
+                feed.began, feed.seen, feed.skipped = gone.began, gone.seen, gone.skipped
 
     def _streams_are_whole(self) -> None:
         """Each request under a key is there at most once, in its order; of attempts only the latest is shown."""

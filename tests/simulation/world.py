@@ -27,6 +27,8 @@ from restate_pubsub.topic.steps import TopicOptions
 GONE = re.compile(r"Offset \d+ is lower than the head (\d+)")
 FULL = os.environ.get("SIMULATION") == "full"
 """Otherwise it takes some minutes less, beside all other tests."""
+UNKNOWN = -1
+"""Where a feed is before anybody has told it."""
 FAR = 10_000
 """More commands than any call here gives."""
 
@@ -44,6 +46,9 @@ class Replica:
 
     def meet(self, _subscriber: str) -> None:
         pass
+
+    def opened(self, _topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+        return subscriber == self.subscriber and self.feed is not None and self.feed.opened(opening, head, tail)
 
     def takers(self, _topic: str, waiting: Iterable[str], _news: Batch) -> list[str]:
         linked = [peer.mark for peer in map(Subscriber.read, waiting) if (self.replica, peer.name) in self.world.links]
@@ -93,7 +98,7 @@ class Reader:
 
     def __init__(self, world: World, offset: int = 0, *, name: str | None = None) -> None:
         self.world = world
-        self.at = offset
+        self.at = self.began = offset
         self.name = name
         self.seen: list[tuple[int, Message]] = []
         self.skipped: list[range] = []
@@ -143,14 +148,42 @@ class Reader:
 
 
 class Feed(Reader):
-    """The reader of a replica: its pulls have the replica's name, and writes that run there are handed to it."""
+    """The reader of a replica: its pulls have the replica's name, and writes that run there are handed to it.
 
-    def __init__(self, world: World, replica: Replica, offset: int = 0) -> None:
+    Without an offset it opens the topic: its first pull says where that is.
+    """
+
+    def __init__(self, world: World, replica: Replica, offset: int | None = 0) -> None:
         self.expected = 0
         self.uncertain = False
         self.on = replica
-        super().__init__(world, offset, name=replica.subscriber)
+        self.opening = ""
+        super().__init__(world, UNKNOWN if offset is None else offset, name=replica.subscriber)
         replica.feed = self
+
+    @property
+    def located(self) -> bool:
+        """Whether it knows where the topic is."""
+        return self.at != UNKNOWN
+
+    def pull(self) -> None:
+        """Ask for what is next, and first of all for where that is."""
+        if self.located or self.pulling is not None:
+            super().pull()
+        else:
+            self.opening = self.world.word()
+            request = {"timeout": 600, "subscriber": self.name, "opening": self.opening}
+            self.pulling = self.world.send_shared("pull", msgspec.json.encode(request))
+
+    def opened(self, word: str, head: int, tail: int) -> bool:
+        """Take the topic's position; return whether the pull that has read it is to wait from the tail."""
+        if word != self.opening or self.pulling is None:
+            return False
+        if not self.located:
+            self.at = self.began = tail
+        else:
+            self.gone(head)
+        return self.at >= tail
 
     def gone(self, head: int) -> None:
         """Go on at the head, unless it was told of it meanwhile."""
@@ -159,6 +192,8 @@ class Feed(Reader):
 
     def deliver(self, batch: Batch) -> None:
         """Take what is new; ask where something is missing."""
+        if not self.located:
+            return  # the position that comes first is read after this
         if batch.offset <= self.at:
             self.take(batch)
         else:
@@ -166,6 +201,8 @@ class Feed(Reader):
 
     def take(self, batch: Batch) -> None:
         """Take news in offset order: what is known is passed over."""
+        if not self.located:
+            self.at = self.began = batch.offset
         if batch.head is not None:
             self.gone(batch.head)
         if batch.offset > self.at:
@@ -179,9 +216,13 @@ class Feed(Reader):
     def look(self) -> bool:
         """Take the answer; ask again at once where a write may have happened that nobody delivered."""
         looked = super().look()
+        if looked:
+            self.opening = ""
+        if not self.located:
+            self.uncertain, self.expected = False, 0
         if self.uncertain or self.expected > self.at:
             self.uncertain, self.expected = False, 0
-            self.pulling = None
+            self.pulling, self.opening = None, ""
             self.pull()
             return True
         return looked
@@ -222,6 +263,7 @@ class World:
     checks: int = 0
     """How often the log was read to be compared."""
     _names: Iterator[int] = field(default_factory=itertools.count)
+    _words: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         """Watch every command."""
@@ -251,6 +293,10 @@ class World:
         self.handed = [one for one in self.handed if (one.sender, one.receiver) != (sender, receiver)]
         if noticed:
             next(replica for replica in self.replicas if replica.replica == receiver).take(None)
+
+    def word(self) -> str:
+        """Return a word that no other opening has."""
+        return f"opening-{next(self._words)}"
 
     # --- calls -------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from restate_pubsub.fanout.window import Learnt, Located, News, Window
 
 if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import By, Observer
+    from restate_pubsub.fanout.openings import Openings
     from restate_pubsub.fanout.pages import Pages
     from restate_pubsub.fanout.reader import Reader
     from restate_pubsub.fanout.ring_memory import RingMemory
@@ -59,8 +60,9 @@ class Feed:
         observer: Observer,
         memory: RingMemory,
         pages: Pages,
+        openings: Openings,
     ) -> None:
-        """Prepare; `start` begins to pull. `memory` and `pages` are shared by all feeds."""
+        """Prepare; `start` begins to pull. `memory`, `pages` and `openings` are shared by all feeds."""
         self.topic = topic
         self.window = Window(encode, options.ring_bytes)
         self.waker = Waker()
@@ -83,6 +85,7 @@ class Feed:
             locate=self.locate,
             learn=self.learn,
             wait=options.pull_wait,
+            openings=openings,
             observer=observer,
             handed=options.handed,
         )

@@ -15,6 +15,7 @@ import structlog
 from restate_pubsub.fanout.feed import Feed, FeedOptions
 from restate_pubsub.fanout.lingering import Lingering
 from restate_pubsub.fanout.observer import By, NullObserver, Observer
+from restate_pubsub.fanout.openings import Openings
 from restate_pubsub.fanout.pages import Pages
 from restate_pubsub.fanout.positions import Positions
 from restate_pubsub.fanout.reader import Reader, Stoppable
@@ -71,6 +72,7 @@ class Hub:
         self._lingering = Lingering(self._options.linger, self._retire)
         self._memory = RingMemory(self._options.rings_bytes, self.observer)
         self._pages = Pages(self._options.rings_bytes, self._memory)
+        self._openings = Openings()
         self._feeds: dict[str, Feed] = {}
         self._positions = Positions(source)
         self._releases = Releases(source)
@@ -115,6 +117,7 @@ class Hub:
             observer=self.observer,
             memory=self._memory,
             pages=self._pages,
+            openings=self._openings,
         )
         self.observer.topic_opened()
         feed.start()
@@ -171,6 +174,15 @@ class Hub:
     def followed(self) -> Collection[str]:
         """Return the topics of which there are feeds."""
         return self._feeds.keys()
+
+    def opened(self, topic: str, opening: str, head: int, tail: int) -> bool:
+        """Take the position that a feed's first pull has read; return whether that pull is to wait from the tail."""
+        feed = self._feeds.get(topic)
+        try:
+            return feed is not None and feed.puller.opened(opening, head, tail)
+        except Exception:  # a reader's trouble must not fail the pull
+            log.exception("taking a topic's position failed; the feed asks Restate", topic=topic)
+            return False
 
     def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
         """Take news straight from a write. A gap is pulled.

@@ -1,18 +1,23 @@
-"""Brings one topic's news: asks where the topic is, then pulls from its tail, again and again, until its end."""
+"""Brings one topic's news: asks where the topic is, then pulls from its tail, again and again, until its end.
+
+The question is the first pull itself, an *opening*: whoever runs it tells where the topic is. Where it runs in this
+very process, it goes on to wait from there, and no further call is needed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 import structlog
 
 from restate_pubsub.backoff import Backoff, PollPace
 from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout, Unavailable
-from restate_pubsub.fanout.window import HeadMoved, Learnt, News, Window
+from restate_pubsub.fanout.openings import Opening, Openings
+from restate_pubsub.fanout.window import HeadMoved, Learnt, Located, News, Window
 
 if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import Observer
@@ -72,6 +77,7 @@ class Puller:
         locate: Callable[[], Awaitable[object]],
         learn: Callable[[News], Learnt],
         wait: float,
+        openings: Openings,
         observer: Observer,
         handed: Callable[[], bool],
     ) -> None:
@@ -86,6 +92,7 @@ class Puller:
         self._locate = locate
         self._learn = learn
         self._wait = wait
+        self._openings = openings
         self._observer = observer
         self._handed = handed
         self._task: asyncio.Task[None] | None = None
@@ -93,6 +100,7 @@ class Puller:
         self._heat = Heat()
         self._pace = PollPace()
         self._failures = Failures(topic)
+        self._opening: Opening | None = None
         self._expected = 0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -114,6 +122,19 @@ class Puller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def opened(self, word: str, head: int, tail: int) -> bool:
+        """Take the position that an opening has read; return whether its pull is to wait from the tail.
+
+        A feed that does not get to that tail by this has to pull from where it is.
+        """
+        opening = self._opening
+        if opening is None or opening.word != word:
+            return False  # it was given up
+        opening.end()
+        self._learn(Located(head, tail, closed=False, asked_at=opening.asked_at))
+        self.phase = Phase.PULLING
+        return self._window.tail >= tail
 
     def pull_now(self) -> None:
         """Ask now, instead of waiting for the long poll."""
@@ -139,11 +160,7 @@ class Puller:
         while phase is not Phase.ENDED:
             self.phase = phase
             try:
-                if phase is Phase.LOCATING:
-                    await self._locate()
-                    phase = Phase.PULLING
-                else:
-                    phase = await self._take_news()
+                phase = await (self._open() if phase is Phase.LOCATING else self._take_news())
             except PubsubError as error:
                 self._observer.pulled("unavailable" if isinstance(error, Unavailable) else "error")
                 phase = await self._failed(error)
@@ -163,11 +180,38 @@ class Puller:
             self.phase = Phase.RESTING
             await asyncio.sleep(seconds)
 
+    async def _open(self) -> Phase:
+        """Ask where the topic is, and pull from there if that is this process's; return what to do then."""
+        opening = self._opening = Opening(self._openings, self._window.tail, self._give_up_opening)
+        wait = self._some_time()
+        try:
+            phase = await self._answered(self._source.open(self._topic, opening.word, wait=wait), wait)
+            asks = self._opening is None or not opening.answered
+        finally:
+            opening.end()
+            self._opening = None
+        if asks and phase is Phase.PULLING:
+            await self._locate()
+        return phase
+
+    def _give_up_opening(self) -> None:
+        self._opening = None
+        if self._pull is not None:
+            self._pull.cancel()
+
     async def _take_news(self) -> Phase:
         """Pull once from the tail, and return what to do then."""
+        wait = self._some_time()
+        return await self._answered(self._source.pull(self._topic, self._window.tail, wait=wait), wait)
+
+    def _some_time(self) -> float:
+        return self._wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+    async def _answered(self, question: Coroutine[None, None, Batch], wait: float) -> Phase:
+        """Wait for the answer to a pull of so many seconds, learn it, and return what to do then."""
         loop = asyncio.get_running_loop()
-        began, wait = loop.time(), self._wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
-        pull = self._pull = asyncio.create_task(self._source.pull(self._topic, self._window.tail, wait=wait))
+        began = loop.time()
+        pull = self._pull = asyncio.create_task(question)
         peace = loop.call_later(PEACE_SECONDS, self._failures.none)
         try:
             await asyncio.wait({pull})
@@ -187,12 +231,24 @@ class Puller:
             outcome = "gone"
             moved = self._learn(HeadMoved(gone.head)).changed
         else:
+            if self._located_by(batch):
+                return phase
             moved = self._learn(batch).changed or bool(batch.messages)
             pause = self._heat.pause(loop.time(), handed=self._handed())
         self._failures.none()
         self._observer.pulled(outcome)
         await self._rest(max(pause, self._pace.after(loop.time() - began, wait, moved=moved)))
         return phase
+
+    def _located_by(self, batch: Batch) -> bool:
+        """Learn where the topic is from the answer to an opening, if only that says it; return whether it does."""
+        opening = self._opening
+        if opening is None or opening.answered or batch.head is None:
+            return False
+        opening.end()
+        self._learn(Located(batch.head, batch.offset, batch.closed and not batch.messages, opening.asked_at))
+        self._learn(batch)  # the version before waits for news, and brings them
+        return True
 
 
 class Failures:

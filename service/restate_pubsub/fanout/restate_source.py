@@ -36,6 +36,10 @@ class RestateSource:
         last = Answer() if said is None else Answer(said.start, said.end or 0, said.chunks)
         return Position(info.head, info.tail, info.closed, last)
 
+    async def open(self, topic: str, opening: str, *, wait: float) -> messages.Batch:
+        """Pull from the tail, as an opening: `hub.opened` is told where that is, or the answer says so."""
+        return await self._ingress.pull(topic, None, wait=wait, subscriber=self._subscriber, opening=opening)
+
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> messages.Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,17 @@ class Source(Protocol):
 
     async def position(self, topic: str) -> Position:
         """Return the topic's bounds now."""
+
+    async def open(self, topic: str, opening: str, *, wait: float) -> Batch:
+        """Say where the topic is, and wait for what follows up to `wait` seconds: both in one call, where it can.
+
+        Where the log can tell the hub, it tells `Hub.opened` the position, with the word `opening`. If that wants it to
+        wait, this is a pull from the tail. Otherwise it returns at once: no messages, and the position.
+
+        Raises:
+            PullTimeout: nothing came.
+
+        """
 
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
@@ -74,6 +86,8 @@ class MemorySource:
         """Seconds by which a pull's wait is over too early."""
         self.failing: Exception | None = None
         """Raised by every call while set."""
+        self.opened: Callable[[str, str, int, int], bool] = lambda _topic, _opening, _head, _tail: False
+        """Told the position of a topic that is opened; returns whether its pull is to wait."""
 
     def _topic(self, topic: str) -> _MemoryTopic:
         return self._topics.setdefault(topic, _MemoryTopic())
@@ -116,6 +130,13 @@ class MemorySource:
             raise self.failing
         log = self._topic(topic)
         return Position(log.head, log.tail, log.closed, Answer().after(log.head, log.messages))
+
+    async def open(self, topic: str, opening: str, *, wait: float) -> Batch:
+        """Tell `opened` the position, and wait; or return it."""
+        head, tail, closed, _ = await self.position(topic)
+        if not closed and self.opened(topic, opening, head, tail):
+            return await self.pull(topic, tail, wait=wait)
+        return Batch(tail, (), tail, closed, head)
 
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False

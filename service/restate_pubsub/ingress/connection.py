@@ -172,15 +172,19 @@ class Ingress:
     async def pull(
         self,
         topic: str,
-        offset: int,
+        offset: int | None,
         *,
         wait: float = 0.0,
         limit: int | None = None,
         subscriber: str | None = None,
         join: bool = False,
         whole: bool = False,
+        opening: str | None = None,
     ) -> Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news; errors are those of `call`.
+
+        Without an offset it is the tail: for a subscriber, whose answer says where that is. `opening`: see
+        `PullRequest`.
 
         `join`: those that continue one another may come as one; `spans` says which. `whole`: ask `history`, which is
         faster for much of a topic that is small, never waits, and need not find what `pull` finds.
@@ -190,16 +194,18 @@ class Ingress:
             PullTimeout: nothing came.
 
         """
-        request: dict[str, Any] = {"offset": offset, "timeout": wait}
+        request: dict[str, Any] = {"timeout": wait} if offset is None else {"offset": offset, "timeout": wait}
         if subscriber is not None:
             request["subscriber"] = subscriber
         if limit is not None:
             request["limit"] = limit
         if join:
             request["join"] = True
+        if opening is not None:
+            request["opening"] = opening
         handler = "history" if whole else "pull"
         raw = await self.call(topic, handler, msgspec.json.encode(request), seconds=wait + SPARE_SECONDS)
-        return answers.pulled(raw, offset, self.target(topic, handler), named=subscriber is not None)
+        return answers.pulled(raw, offset or 0, self.target(topic, handler), named=subscriber is not None)
 
     def target(self, topic: str, handler: str) -> Target:
         """Return what error texts name of a call."""

@@ -32,6 +32,9 @@ class LocalReaders(Protocol):
     def follows(self, topic: str) -> bool:
         """Whether anybody here reads the topic."""
 
+    def opened(self, topic: str, opening: str, head: int, tail: int) -> bool:
+        """Take a topic's position that the pull of an opening has read; return whether that is to wait."""
+
     def deliver(self, topic: str, batch: Batch) -> None:
         """Take durable news of a topic."""
 
@@ -63,6 +66,10 @@ class Peers:
         """Connect to whoever pulls, if it is a peer that is new."""
         if (peer := self._peer(subscriber)) is not None:
             self._link(peer)
+
+    def opened(self, topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+        """Tell the topic's position to the readers here, if it is this replica that opens it."""
+        return Subscriber.read(subscriber) == self._here and self._local.opened(topic, opening, head, tail)
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the marks of the replicas that can be handed the news.

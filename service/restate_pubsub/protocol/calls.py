@@ -66,13 +66,18 @@ class AppendInput(NamedTuple):
 
 
 class PullRequest(msgspec.Struct):
-    """The input of `pull`; fields of other versions are passed over."""
+    """The input of `pull`; fields of other versions are passed over.
+
+    `opening` is a word that a replica makes up for the pull with which it begins to follow a topic: that gives it the
+    topic's position, at once and in process where the pull runs there, as the answer everywhere else.
+    """
 
     offset: int | None = None
     limit: int | None = None
     timeout: float | None = None
     subscriber: str | None = None
     join: bool = False
+    opening: str | None = None
 
 
 class Subscription(msgspec.Struct, omit_defaults=True):
@@ -250,6 +255,9 @@ def decode_pull(raw: bytes) -> PullRequest:
         raise InvalidRequest(msg)
     if request.subscriber is not None and not 0 < len(request.subscriber) <= MAX_SUBSCRIBER_LENGTH:
         msg = f"pull: subscriber has {len(request.subscriber)} characters; 1 to {MAX_SUBSCRIBER_LENGTH} are allowed"
+        raise InvalidRequest(msg)
+    if request.opening is not None and (request.subscriber is None or request.offset is not None):
+        msg = "pull: opening comes with a subscriber, and without an offset"
         raise InvalidRequest(msg)
     return request
 

@@ -212,6 +212,8 @@ class Handlers:
         bounds = await self._bounds(ctx)
         offset = bounds.tail if request.offset is None else request.offset
         batch = await self._read(ctx, bounds, offset, request)
+        if batch is None and request.opening is not None and not await self._opened(ctx, bounds, request):
+            batch = Batch(offset, (), offset, head=bounds.head)
         if batch is None:
             batch = await self._wait(ctx, offset, request)
         return _answered(batch, request)
@@ -258,6 +260,20 @@ class Handlers:
             msg = f"Message {offset} is missing from the state of topic {ctx.key!r}: truncate past it to go on"
             raise PubsubError(msg)
         return replace(batch, head=bounds.head)
+
+    async def _opened(self, ctx: SharedContext, bounds: Bounds, request: calls.PullRequest) -> bool:
+        """Tell who opens the topic where it is, and return whether that has worked: it has, if it is this process.
+
+        Journaled: a retry elsewhere goes on to wait, or does not. Nobody is told twice, unless the first call of all
+        was lost; then the position may be another one.
+        """
+        readers, who, word = self.options.readers, request.subscriber or "", request.opening or ""
+
+        def told() -> bytes:
+            here = readers is not None and readers.opened(ctx.key, who, word, bounds.head, bounds.tail)
+            return msgspec.json.encode(here)
+
+        return msgspec.json.decode(await ctx.note("opened", told), type=bool)
 
     async def _wait(self, ctx: SharedContext, offset: int, request: calls.PullRequest) -> Batch:
         timeout = request.timeout

@@ -42,6 +42,13 @@ class Readers(Protocol):
     def meet(self, subscriber: str) -> None:
         """Somebody pulls, who may be a peer: its news can be handed over later if it is reached by then."""
 
+    def opened(self, topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+        """Tell the topic's position to the replica that opens it; return whether its pull is to wait from the tail.
+
+        It is not where the replica is another one, where it has given up this opening, or where it has yet to be given
+        what lies before the tail.
+        """
+
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the marks of the replicas that can be handed the news: this one, if it reads the topic, and peers.
 

@@ -31,6 +31,10 @@ class Scripted:
     async def position(self, _topic: str) -> Position:
         return Position(self.head, self.tail, self.closed)
 
+    async def open(self, _topic: str, _opening: str, *, wait: float) -> Batch:
+        del wait
+        return Batch(self.tail, (), self.tail, self.closed, self.head)
+
     async def pull(
         self, _topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> Batch:

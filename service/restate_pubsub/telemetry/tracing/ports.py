@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
@@ -38,6 +38,10 @@ class TracedReaders:
     def meet(self, subscriber: str) -> None:
         """Somebody pulls, who may be a peer."""
         self._readers.meet(subscriber)
+
+    def opened(self, topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+        """Tell the topic's position to the replica that opens it."""
+        return self._readers.opened(topic, subscriber, opening, head, tail)
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the marks of the replicas that can be handed the news."""
@@ -100,10 +104,17 @@ class TracedSource:
         """Return the topic's bounds now."""
         return await self._source.position(topic)
 
+    async def open(self, topic: str, opening: str, *, wait: float) -> Batch:
+        """Wait for news from the topic's tail on, or return its position."""
+        return await self._pull(topic, self._source.open(topic, opening, wait=wait))
+
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> Batch:
         """Return messages from `offset` on, or wait for news up to `wait` seconds."""
+        return await self._pull(topic, self._source.pull(topic, offset, limit=limit, wait=wait, join=join))
+
+    async def _pull(self, topic: str, answer: Coroutine[None, None, Batch]) -> Batch:
         with self._tracer.start_as_current_span(
             "pull topic",
             context=Context(),
@@ -113,7 +124,7 @@ class TracedSource:
             set_status_on_exception=False,
         ) as span:
             try:
-                batch = await self._source.pull(topic, offset, limit=limit, wait=wait, join=join)
+                batch = await answer
             except PubsubError as error:
                 if not isinstance(error, PullTimeout):
                     failed(span, error.message)

@@ -1,0 +1,67 @@
+"""Openings: pulls with which feeds begin, and which say where their topics are. How long one is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+FIRST_SECONDS = 1.0
+"""An opening that has not said where the topic is after this runs in a replica of the version before, which does not
+know openings: the question is asked by itself …"""
+EACH_SECONDS = 0.05
+"""… unless many have begun at once. Then it is only late, by this for each, and the question would be later still."""
+MOST_SECONDS = 10.0
+
+
+class Opening:
+    """One of them: `word` tells it from others, `asked_at` is the window's tail when it began."""
+
+    __slots__ = ("_began", "_give_up", "_openings", "_timer", "asked_at", "word")
+
+    def __init__(self, openings: Openings, asked_at: int, give_up: Callable[[], None]) -> None:
+        """Begin; `give_up` is called when it has not been answered for long."""
+        self.word = secrets.token_hex(8)
+        self.asked_at = asked_at
+        self._openings = openings
+        self._give_up = give_up
+        self._began = asyncio.get_running_loop().time()
+        self._timer: asyncio.TimerHandle | None = None
+        openings.under_way += 1
+        self._watch(FIRST_SECONDS)
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has said where the topic is, or was given up."""
+        return self._timer is None
+
+    def end(self) -> None:
+        """Wait for it no more: it is answered, or has failed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._openings.under_way -= 1
+
+    def _watch(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        left = self._began + self._openings.patience - asyncio.get_running_loop().time()
+        if left > 0:
+            self._watch(left)
+        else:
+            self.end()
+            self._give_up()
+
+
+class Openings:
+    """How many of one process have not been answered yet."""
+
+    def __init__(self) -> None:
+        """None has begun."""
+        self.under_way = 0
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds one is waited for."""
+        return min(FIRST_SECONDS + EACH_SECONDS * self.under_way, MOST_SECONDS)
