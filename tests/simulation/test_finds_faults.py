@@ -65,7 +65,7 @@ def lost() -> None:
 def pulled(log: str, asked: str) -> None:
     """Let another replica end a pull."""
     with pytest.MonkeyPatch.context() as patch:
-        test_pulls.test_a_replica_with_other_bounds_ends_it(patch, log, asked, "pull", Policy(), small_first=False)
+        test_pulls.test_a_replica_with_other_bounds_ends_it(patch, log, asked, Policy(), small_first=False)
 
 
 def nothing_is_mended(patch: Patch) -> None:

@@ -54,17 +54,16 @@ def run(world: World, call: Call, replica: int) -> None:
 
 @pytest.mark.parametrize("small_first", [True, False])
 @pytest.mark.parametrize("policy", [Policy(), Policy(pages=False)], ids=["pages", "keys"])
-@pytest.mark.parametrize("handler", ["pull", "history"])
 @pytest.mark.parametrize("asked", REQUESTS)
 @pytest.mark.parametrize("log", LOGS)
 def test_a_replica_with_other_bounds_ends_it(
-    monkeypatch: pytest.MonkeyPatch, log: str, asked: str, handler: str, policy: Policy, *, small_first: bool
+    monkeypatch: pytest.MonkeyPatch, log: str, asked: str, policy: Policy, *, small_first: bool
 ) -> None:
     """With the commands that the first one had made, and messages that follow one another."""
     monkeypatch.setattr(read, "PAGES_PER_ROUND", 2)
     for command in (*range(12), 60, 66, FAR):
         world = scene(LOGS[log], policy, small_first=small_first)
-        call = world.send_shared(handler, msgspec.json.encode(REQUESTS[asked]))
+        call = world.send_shared("pull", msgspec.json.encode(REQUESTS[asked]))
         world.stop_at(call, command)
         run(world, call, 0)
         if call.done:

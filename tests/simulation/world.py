@@ -274,7 +274,7 @@ class World:
 
     def replica(self, policy: Policy | None = None, **options: Any) -> Replica:
         """Add a replica; `options` are those of its topics."""
-        known = TopicOptions(policy=policy or Policy(), **options)
+        known = TopicOptions(policy=policy or Policy(), sent_along=lambda: self.topic.state, **options)
         replica = Replica(self, f"replica-{next(self._names)}", known)
         self.replicas.append(replica)
         return replica

@@ -43,6 +43,7 @@ from restate_pubsub.settings.origins import Origins
 from restate_pubsub.telemetry.metrics import Metrics
 from restate_pubsub.telemetry.tracing.untraced import Untraced
 from restate_pubsub.topic.policy import Retention
+from restate_pubsub.topic.sent_along import SentAlong
 from restate_pubsub.topic.virtual_object import create_pubsub_object, manifest_of, preloading
 from restate_pubsub.web.blocked_topics import BlockedTopics, WatchedIngress
 from restate_pubsub.web.callers import Callers
@@ -157,12 +158,14 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     )
     peers = Peers(here, hub, AllowedPeers(settings.peers), metrics)
     incoming = Incoming(here, tracing.taken(hub), metrics)
+    along = SentAlong(settings.object_name)
     pubsub = create_object(
         settings,
         readers=tracing.readers(peers),
         on_write=tracing.writes(metrics.wrote),
         clock_offset=ingress.clock.offset,
         tracing=tracing.handlers(),
+        sent_along=along,
     )
     admin = RestateAdmin(settings.admin_url, token)
     health = Health(
@@ -201,9 +204,8 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
         ending=ending,
     )
     console = Console(settings, hub=hub, health=health, blocked=blocked, metrics=metrics)
-    endpoint = _endpoint(settings, pubsub, metrics)
+    endpoint = _endpoint(settings, pubsub, along, metrics)
     at = Ports.of(settings, ports)
-    topic = f"{settings.sse_path}/{{topic:any}}"
     errors = Errors(metrics.refused, partial(callers.too_many, Crowds(settings.trusted_proxies)))
 
     @contextlib.asynccontextmanager
@@ -232,7 +234,11 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
             *described.routes(settings),
             Mount(settings.restate_path, AfterInvocations(endpoint)),
             Route(settings.sse_path, several.endpoint, methods=["GET"]),
-            Route(topic, _by_method(streams, publishing), methods=["GET", "POST", "PUT", "DELETE"]),
+            Route(
+                f"{settings.sse_path}/{{topic:any}}",
+                _by_method(streams, publishing),
+                methods=["GET", "POST", "PUT", "DELETE"],
+            ),
         ],
         middleware=_middleware(settings, at, origins, errors, refusals),
         lifespan=lifespan,
@@ -290,10 +296,11 @@ class Ports:
         return self.public if self.metrics is None else self.public | {self.metrics}
 
 
-def _endpoint(settings: Settings, pubsub: restate.VirtualObject, metrics: Metrics) -> ASGIApp:
+def _endpoint(settings: Settings, pubsub: restate.VirtualObject, along: SentAlong, metrics: Metrics) -> ASGIApp:
     """Return what Restate calls: a newer one is offered what it alone can do."""
     sdk, newest = (
-        restate.app([one], "bidi", identity_keys=list(settings.identity_keys)) for one in (pubsub, preloading(pubsub))
+        along.around(restate.app([one], "bidi", identity_keys=list(settings.identity_keys)))
+        for one in (pubsub, preloading(pubsub))
     )
     return IdentityWatch(ForRestate(Discovery(sdk, newest), body_timeout=settings.body_timeout), metrics.refused)
 

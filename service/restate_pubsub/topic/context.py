@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class SharedContext(Protocol):
-    """What a shared handler may do: read while a write goes on, wait, and send."""
+class Reading(Protocol):
+    """What it takes to read a topic."""
 
     @property
     def key(self) -> str:
@@ -20,6 +20,16 @@ class SharedContext(Protocol):
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Read several state keys in one round trip."""
+
+    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
+        """Journal what `value` returns before all that follows, and do not wait until Restate confirms that.
+
+        A retry is given the journaled value, wherever a command that follows is in the journal.
+        """
+
+
+class SharedContext(Reading, Protocol):
+    """What a shared handler may do: read while a write goes on, wait, and send."""
 
     def awakeable(self) -> str:
         """Make an awakeable, and return the id by which somebody else can complete it."""
@@ -34,12 +44,6 @@ class SharedContext(Protocol):
 
     def send(self, handler: str, argument: bytes, delay: float | None = None) -> None:
         """Send a call to this topic, to be run after `delay` seconds."""
-
-    async def note(self, name: str, value: Callable[[], bytes]) -> bytes:
-        """Journal what `value` returns before all that follows, and do not wait until Restate confirms that.
-
-        A retry is given the journaled value, wherever a command that follows is in the journal.
-        """
 
 
 class ExclusiveContext(SharedContext, Protocol):

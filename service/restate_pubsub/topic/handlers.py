@@ -22,9 +22,10 @@ from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import asking, remembered, state, waiters
 from restate_pubsub.topic.append import Request, append
 from restate_pubsub.topic.clearing import cut, delete
-from restate_pubsub.topic.context import ExclusiveContext, SharedContext
+from restate_pubsub.topic.context import ExclusiveContext, Reading, SharedContext
 from restate_pubsub.topic.log import Bounds, truncated
 from restate_pubsub.topic.read import read
+from restate_pubsub.topic.sent_along import Snapshot
 from restate_pubsub.topic.state import Topic
 from restate_pubsub.topic.steps import (
     QUIET_CHECKS,
@@ -209,7 +210,7 @@ class Handlers:
         check_topic(ctx.key, self.options.limits)
         if request.subscriber is not None and self.options.readers is not None:
             self.options.readers.meet(request.subscriber)
-        bounds = await self._bounds(ctx)
+        bounds = await _bounds(ctx)
         offset = bounds.tail if request.offset is None else request.offset
         batch = await self._read(ctx, bounds, offset, request)
         if batch is None and request.opening is not None and not await self._opened(ctx, bounds, request):
@@ -221,23 +222,25 @@ class Handlers:
     async def history(self, ctx: SharedContext, raw: bytes) -> bytes:
         """Return messages as `pull` does, out of the state that Restate sends along: 408 where `pull` is to be asked.
 
-        It never waits. The metadata may be older than a key that Restate did not send along, and that is read by
-        itself. So it gives only what is true however old the metadata is: sealed pages, and what is inlined after them.
+        It never waits, and makes no entry in the journal.
         """
         request = calls.decode_pull(raw)
         check_topic(ctx.key, self.options.limits)
-        bounds = await self._bounds(ctx)
+        sent = None if self.options.sent_along is None else self.options.sent_along()
+        if sent is None:
+            msg = f"Not all of topic {ctx.key!r} came with the call: ask pull"
+            raise PullTimeout(msg)
+        topic = Snapshot(ctx.key, sent)
+        bounds = await _bounds(topic)
         offset = bounds.tail if request.offset is None else request.offset
-        batch = await self._read(ctx, bounds, offset, request, sealed=True)
+        batch = await self._read(topic, bounds, offset, request)
         if batch is None:
-            msg = f"No sealed page of topic {ctx.key!r} begins with offset {offset}: ask pull"
+            msg = f"Topic {ctx.key!r} has nothing yet from offset {offset} on: ask pull, which waits"
             raise PullTimeout(msg)
         return _answered(batch, request)
 
-    async def _read(
-        self, ctx: SharedContext, bounds: Bounds, offset: int, request: calls.PullRequest, *, sealed: bool = False
-    ) -> Batch | None:
-        """Return what there is from `offset` on, None where that is nothing; `sealed`: see `read`."""
+    async def _read(self, ctx: Reading, bounds: Bounds, offset: int, request: calls.PullRequest) -> Batch | None:
+        """Return what there is from `offset` on, None where that is nothing."""
         if offset < bounds.head:
             raise OffsetGone(offset, bounds.head)
         if offset >= bounds.tail:
@@ -248,13 +251,9 @@ class Handlers:
             settings = await pull_settings(ctx, self.options)
         most = settings.messages * (JOINED_READ if request.join else 1)
         count = min(request.limit or most, most)
-        batch = await read(
-            ctx, bounds, offset, count, settings.size, join=request.join, max_entries=settings.messages, sealed=sealed
-        )
+        batch = await read(ctx, bounds, offset, count, settings.size, join=request.join, max_entries=settings.messages)
         if not batch.messages:  # truncated while we read
-            if sealed:
-                return None
-            bounds = await self._bounds(ctx)
+            bounds = await _bounds(ctx)
             if offset < bounds.head:
                 raise OffsetGone(offset, bounds.head)
             msg = f"Message {offset} is missing from the state of topic {ctx.key!r}: truncate past it to go on"
@@ -300,7 +299,7 @@ class Handlers:
         if (told.messages and exact) or told.closed:
             return _cut(told, request.limit)
         # Told to look: there is more than was handed over, or something before it.
-        found = await self._read(ctx, await self._bounds(ctx), offset, request)
+        found = await self._read(ctx, await _bounds(ctx), offset, request)
         return replace(found or Batch(offset, (), offset, head=told.head), trace=told.trace)
 
     async def info(self, ctx: SharedContext) -> bytes:
@@ -315,16 +314,16 @@ class Handlers:
                 "tail": bounds.tail,
                 "closed": bounds.closed,
                 "bytes": bounds.size,
-                "whole": _may_be_sent_along(topic),
+                "whole": self.options.sent_along is not None and _may_be_sent_along(topic),
                 "answer": _described(topic.answer),
                 "subscribers": len(state.decode_subscriptions(waiting)),
                 "retention": {"messages": retention.messages, "bytes": retention.size, "idleSeconds": retention.idle},
             }
         )
 
-    @staticmethod
-    async def _bounds(ctx: SharedContext) -> Bounds:
-        return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds
+
+async def _bounds(ctx: Reading) -> Bounds:
+    return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds
 
 
 def _answered(batch: Batch, request: calls.PullRequest) -> bytes:

@@ -8,8 +8,7 @@ on when the test says so, and can be stopped before any command.
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,7 +80,6 @@ class MemoryContext:
         self._topic = topic
         self._call = call
         self._at = 0
-        self._state = topic.sent_along(call)
 
     @property
     def key(self) -> str:
@@ -133,7 +131,7 @@ class MemoryContext:
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Read state keys. Other calls may run between any two of them."""
-        return [await self._ask(Command("get", (key,)), partial(self._state.get, key)) for key in keys]
+        return [await self._ask(Command("get", (key,)), partial(self._topic.state.get, key)) for key in keys]
 
     async def keys(self) -> list[str]:
         """Return the names of all state keys."""
@@ -236,16 +234,8 @@ class MemoryTopic:
         self.cancelled: list[str] = []
         self.before: Callable[[Call, Command], None] = lambda _call, _command: None
         self.confirms_late: Callable[[], bool] = lambda: False
-        self.sends: Callable[[str], bool] = lambda _key: True
-        """Which state keys are sent along with a call of `history`; an operator may limit how much Restate sends."""
         self._calls = 0
         self._awakeables = 0
-
-    def sent_along(self, call: Call) -> Mapping[str, bytes]:
-        """Return what a run of a call reads: what there is then, and of what is sent along what there is now."""
-        if call.handler != "history":
-            return self.state
-        return ChainMap({key: self.state[key] for key in self.state if self.sends(key)}, self.state)
 
     def new_awakeable(self) -> str:
         """Return the id of a new awakeable, of the form that Restate's have."""

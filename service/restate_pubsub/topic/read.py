@@ -13,7 +13,7 @@ from restate_pubsub.protocol.abandoned import without_abandoned
 from restate_pubsub.protocol.joined import Entry, joined, parts, pieces, span, written_bytes
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state
-from restate_pubsub.topic.context import SharedContext
+from restate_pubsub.topic.context import Reading
 from restate_pubsub.topic.log import PAGE, PAGE_MAX_BYTES, Bounds, ReadPlan, UnsealedPage, page_of, plan_read
 
 PAGES_PER_ROUND = 64
@@ -22,7 +22,7 @@ KEYS_PER_ROUND = 8
 """`m_` keys asked for in one round trip where the messages may be large."""
 
 
-async def get_keys(ctx: SharedContext, offsets: Iterable[int], inlined: Mapping[int, bytes]) -> dict[int, bytes]:
+async def get_keys(ctx: Reading, offsets: Iterable[int], inlined: Mapping[int, bytes]) -> dict[int, bytes]:
     """Return the messages of `offsets`: those that the metadata has inline, the others from their `m_` keys.
 
     Missing ones are left out.
@@ -35,9 +35,7 @@ async def get_keys(ctx: SharedContext, offsets: Iterable[int], inlined: Mapping[
     return {at: value for at, value in found.items() if value is not None}
 
 
-async def get_pages(
-    ctx: SharedContext, pages: Iterable[int]
-) -> tuple[dict[int, list[Message]], dict[int, UnsealedPage]]:
+async def get_pages(ctx: Reading, pages: Iterable[int]) -> tuple[dict[int, list[Message]], dict[int, UnsealedPage]]:
     """Read full pages: those that are sealed, and what is known of those that are not."""
     pages = list(pages)
     keys = [key for page in pages for key in (state.page_key(page), state.unsealed_key(page))]
@@ -53,7 +51,7 @@ async def get_pages(
 
 
 async def read(
-    ctx: SharedContext,
+    ctx: Reading,
     bounds: Bounds,
     offset: int,
     max_messages: int,
@@ -61,19 +59,15 @@ async def read(
     *,
     join: bool = False,
     max_entries: int | None = None,
-    sealed: bool = False,
 ) -> Batch:
     """Read messages from `offset` on, within the limits; one at least, unless they were truncated meanwhile.
-
-    `sealed`: only out of sealed pages and what is inlined after them, which may be nothing. That is true even where the
-    bounds are older than what is read.
 
     `join`: those that continue one another may come as one. Then `max_messages` are those that are covered, and at most
     `max_entries` stored entries are.
     """
     entries: list[Entry] = []
     total = 0
-    async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages), sealed=sealed):
+    async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
         entries.append(entry)
         total += len(entry.data) if join else written_bytes(entry)
         if total > max_bytes or (join and len(entries) == max_entries):
@@ -96,7 +90,7 @@ def _within(messages: list[Message], max_bytes: int) -> list[Message]:
     return messages
 
 
-async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan, *, sealed: bool) -> AsyncIterator[Entry]:
+async def _stored(ctx: Reading, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Entry]:
     """Yield what there is of the plan's messages, in order; end early at one that is gone."""
     at = plan.start
     rounds = [plan.pages[first : first + PAGES_PER_ROUND] for first in range(0, len(plan.pages), PAGES_PER_ROUND)]
@@ -108,14 +102,14 @@ async def _stored(ctx: SharedContext, bounds: Bounds, plan: ReadPlan, *, sealed:
                 for entry in found:
                     yield entry
                 at += sum(map(span, found))
-            elif not sealed:
+            else:
                 about = state.decode_unsealed((await ctx.get(state.unsealed_key(page)))[0], page)
                 async for entry in _by_keys(ctx, range(at, stop), about, {}, sure=False):
                     yield entry
                     at += span(entry)
             if at < stop:
                 return
-    if plan.keys and (not sealed or bounds.has_inlined(plan.keys.start)):
+    if plan.keys:
         about = UnsealedPage(bounds.open_events, {at: bounds.open_size(at) for at in plan.keys}, bounds.open_joins)
         async for entry in _by_keys(ctx, plan.keys, about, bounds.open_data):
             yield entry
@@ -127,7 +121,7 @@ def _sealed(value: bytes, start: int, stop: int) -> list[Entry]:
 
 
 async def _by_keys(
-    ctx: SharedContext, offsets: range, about: UnsealedPage, inlined: Mapping[int, bytes], *, sure: bool = True
+    ctx: Reading, offsets: range, about: UnsealedPage, inlined: Mapping[int, bytes], *, sure: bool = True
 ) -> AsyncIterator[Entry]:
     """Yield messages of one page that is not sealed, up to the first that is gone.
 
@@ -154,5 +148,5 @@ async def _by_keys(
             return
 
 
-async def _head(ctx: SharedContext) -> int:
+async def _head(ctx: Reading) -> int:
     return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds.head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -13,7 +13,7 @@ from restate_pubsub.protocol.limits import DEFAULT_PULL_TIMEOUT, Limits
 from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import remembered, state, waiters
-from restate_pubsub.topic.context import ExclusiveContext, SharedContext
+from restate_pubsub.topic.context import ExclusiveContext, Reading
 from restate_pubsub.topic.log import Bounds
 from restate_pubsub.topic.policy import JournaledPolicy, Policy
 from restate_pubsub.topic.state import Topic
@@ -70,7 +70,11 @@ class Readers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicOptions:
-    """How topics behave. `readers` is None where news go through Restate alone."""
+    """How topics behave. `readers` is None where news go through Restate alone.
+
+    `sent_along` returns the state that came with the call that runs, None where not all of it did; without it, nobody
+    is told to ask `history`.
+    """
 
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
@@ -78,6 +82,7 @@ class TopicOptions:
     readers: Readers | None = None
     on_write: Callable[[str, int], None] = lambda _handler, _messages: None
     tracing: Tracing | None = None
+    sent_along: Callable[[], Mapping[str, bytes] | None] | None = None
 
 
 class IdleCheck(msgspec.Struct):
@@ -164,7 +169,7 @@ class PullSettings(msgspec.Struct, array_like=True):
         return cls(options.limits.pull_messages, options.limits.pull_bytes, options.pull_timeout)
 
 
-async def pull_settings(ctx: SharedContext, options: TopicOptions) -> PullSettings:
+async def pull_settings(ctx: Reading, options: TopicOptions) -> PullSettings:
     """Return the settings of the process that runs a pull, journaled: a retry elsewhere reads and waits by the same."""
     settings = await ctx.note("settings", lambda: msgspec.json.encode(PullSettings.here(options)))
     return msgspec.json.decode(settings, type=PullSettings)

@@ -22,6 +22,7 @@ from restate_pubsub.topic.handlers import Handlers
 from restate_pubsub.topic.ping import AT_ONCE, Ping
 from restate_pubsub.topic.policy import Policy, Retention
 from restate_pubsub.topic.restate_context import RAW, RestateContext, RestateSharedContext
+from restate_pubsub.topic.sent_along import SentAlong
 from restate_pubsub.topic.steps import FIRST_READ, Readers, TopicOptions
 from restate_pubsub.topic.tracing import Tracing
 
@@ -69,6 +70,7 @@ def create_pubsub_object(
     clock_offset: Callable[[], float] = lambda: 0.0,
     pages: bool = True,
     tracing: Tracing | None = None,
+    sent_along: SentAlong | None = None,
 ) -> VirtualObject:
     """Return the pubsub Virtual Object, to bind in a Restate endpoint: one object per topic.
 
@@ -84,6 +86,7 @@ def create_pubsub_object(
         pages: pack messages into pages. Without, topics stay in the form of `@restatedev/pubsub`, which can go on
             with them; they cost more to read.
         tracing: follows each write.
+        sent_along: has what comes with a call, if the endpoint runs in what it makes of it (`around`).
 
     """
     limits = limits or Limits()
@@ -94,7 +97,8 @@ def create_pubsub_object(
         retention=retention or Retention(),
         pages=pages,
     )
-    topic = Handlers(TopicOptions(policy, limits, pull_timeout, readers, on_write, tracing))
+    state = None if sent_along is None else sent_along.state
+    topic = Handlers(TopicOptions(policy, limits, pull_timeout, readers, on_write, tracing, state))
     known = timedelta(seconds=idempotency_retention)
     pubsub = VirtualObject(
         name,

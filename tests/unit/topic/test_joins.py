@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -22,7 +23,8 @@ class Topic:
 
     def __init__(self, *, pages: bool = True) -> None:
         self.topic = MemoryTopic()
-        self.handlers = Handlers(TopicOptions(policy=Policy(pages=pages)))
+        self.sent: Mapping[str, bytes] | None = self.topic.state
+        self.handlers = Handlers(TopicOptions(policy=Policy(pages=pages), sent_along=lambda: self.sent))
 
     def call(self, handler: str, argument: bytes | None = None) -> bytes:
         call = self.topic.call(handler, argument)
@@ -198,19 +200,36 @@ def test_history_is_what_pull_gives(join: bool) -> None:  # noqa: FBT001
     assert whole(topic)
 
 
-def test_history_ends_before_what_lies_in_keys_of_its_own() -> None:
-    """What that is read from could be newer than the metadata that Restate sent along."""
+def test_history_has_what_lies_in_keys_of_its_own() -> None:
+    """A page that is full and not sealed yet, and messages too large to be inlined."""
     topic = Topic()
     topic.write(*"a" * 128)
-    topic.write("x" * 20_000)
-    assert decode_pull_response(topic.call("history", b'{"offset":0}'), 0).next_offset == 128
-    for _ in range(64):
+    for _ in range(65):
         topic.write("x" * 5000)
-    topic.write("end")
-    assert decode_pull_response(topic.call("history", b'{"offset":0}'), 0).next_offset == 128
-    call = topic.topic.call("history", b'{"offset":128}')
+    for offset in (0, 128, 192):
+        asked = json.dumps({"offset": offset, "timeout": 0}).encode()
+        assert topic.call("pull", asked) == topic.call("history", asked)
+
+
+@pytest.mark.parametrize("offset", [0, 9], ids=["not all of it came", "nothing yet"])
+def test_history_says_that_pull_is_to_be_asked(offset: int) -> None:
+    topic = Topic()
+    topic.write(*"a" * 9)
+    if offset == 0:
+        topic.sent = None
+    call = topic.topic.call("history", b'{"offset":%d}' % offset)
     topic.topic.start(topic.handlers, call).to_end()
     assert isinstance(call.outcome, PullTimeout)
+    assert "ask pull" in call.outcome.message
+    assert call.journal == []
+
+
+def test_nobody_is_told_to_ask_history_where_the_endpoint_does_not_hear_what_comes_along() -> None:
+    topic = Topic()
+    topic.write("a")
+    assert whole(topic)
+    topic.handlers = Handlers(TopicOptions())
+    assert not whole(topic)
 
 
 def test_a_topic_is_not_sent_along_that_is_large_or_has_no_pages() -> None:
