@@ -45,23 +45,23 @@ class StartReader:
         if len(self._taken) < self._wanted or self._wanted == HEADER.size:
             return None
         try:
-            return _state(memoryview(bytes(self._taken))[HEADER.size :])
+            return _state(bytes(self._taken[HEADER.size :]))
         except (ValueError, IndexError):
             return None
 
 
-def _state(message: memoryview) -> dict[str, bytes] | None:
+def _state(message: bytes) -> dict[str, bytes] | None:
     state: dict[str, bytes] = {}
     for number, value in _fields(message):
         if number == PARTIAL and value:
             return None
-        if number == STATE and isinstance(value, memoryview):
-            entry = {part: bytes(found) for part, found in _fields(value) if isinstance(found, memoryview)}
+        if number == STATE and isinstance(value, bytes):
+            entry = {part: found for part, found in _fields(value) if isinstance(found, bytes)}
             state[entry.get(KEY, b"").decode()] = entry.get(VALUE, b"")
     return state
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yield the number of each field, and its value.
 
     Raises:
@@ -91,7 +91,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         at += size
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
+def _varint(message: bytes, at: int) -> tuple[int, int]:
     """Return a number, seven bits in each byte, and where it ends."""
     value = shift = 0
     while True:

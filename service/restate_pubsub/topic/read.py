@@ -117,6 +117,8 @@ async def _stored(ctx: Reading, bounds: Bounds, plan: ReadPlan) -> AsyncIterator
 
 def _sealed(value: bytes, start: int, stop: int) -> list[Entry]:
     first, entries = state.decode_entries(value)
+    if start == first and stop % PAGE == 0:
+        return entries
     return parts(entries, start - first, stop - first) if start >= first else []
 
 
