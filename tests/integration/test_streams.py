@@ -460,5 +460,36 @@ async def test_a_topic_that_was_only_looked_at_leaves_nothing_behind(
         await looks.stop()
 
 
+@pytest.mark.parametrize("runs", ["here", "elsewhere"])
+async def test_the_pull_that_says_where_a_topic_is_waits_where_it_runs_in_the_same_process(
+    restate: RestateServer, service: Service, topic: str, runs: str
+) -> None:
+    """One call is enough then; elsewhere the answer says it, and a pull without that step waits."""
+    reads = service if runs == "here" else await Service(restate).start(register=False)
+
+    async def steps() -> list[str]:
+        found = await query(
+            restate,
+            "select step.name as name from sys_journal step join sys_invocation whose on step.id = whose.id "  # noqa: S608
+            f"where whose.target_service_key = '{topic}' and whose.target_handler_name = 'pull' "
+            "and whose.status = 'suspended' and step.entry_type = 'Command: Run'",
+        )
+        return [row["name"] for row in found]
+
+    async def waits() -> int:
+        calls = f"from sys_invocation where target_service_key = '{topic}' and status = 'suspended'"
+        return int((await query(restate, f"select count(*) as n {calls}"))[0]["n"])
+
+    try:
+        async with stream(reads.topic_url(topic)) as reader:
+            await until(lambda: is_now(waits, 1), "the pull to wait")
+            assert ["opened"] * (runs == "here") == await steps()
+            await call(restate, topic, "publish", "first")
+            assert "first" == (await reader.next()).data
+    finally:
+        if reads is not service:
+            await reads.stop()
+
+
 async def is_now(what: Callable[[], Awaitable[object]], expected: object) -> bool:
     return await what() == expected
