@@ -16,12 +16,13 @@ from benchmarks.chat import chats
 from benchmarks.fan_out import fan_out
 from benchmarks.field import Field
 from benchmarks.idle import idle, idle_topics
+from benchmarks.joining import joining
 from benchmarks.latency import latency_by_rate, latency_by_readers
 from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Measure, Plan
 from benchmarks.profile import profile
 from benchmarks.reading import read
-from benchmarks.report import page, table
+from benchmarks.report import page, reached, table
 from benchmarks.shocks import kill, slow_reader, storm
 from benchmarks.stats import Results
 from benchmarks.tokens import tokens
@@ -41,6 +42,7 @@ MEASURES: dict[str, Measure] = {
     "batch": batch,
     "throughput": throughput,
     "tokens": tokens,
+    "joining": joining,
     "storm": storm,
     "slow-reader": slow_reader,
     "profile": profile,
@@ -100,6 +102,7 @@ def main() -> None:
             (out / "benchmarks" / name).write_text(svg)
 
     results = asyncio.run(run(plan, options.only or list(MEASURES), save))
+    print("", *reached(results, about), sep="\n")
     print(f"\nwritten: {out / 'benchmarks.md'} ({about['took']})")
     sys.exit(results.failed)
 

@@ -1,12 +1,14 @@
-"""A long chat that is opened again: joined, and as it was written."""
+"""A chat that is opened again: joined, as it was written, and where the reference keeps it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
+from benchmarks.contenders import Contender
 from benchmarks.field import Field
-from benchmarks.plan import Plan
+from benchmarks.plan import Plan, turns
 from benchmarks.processes import cpu_seconds
 from benchmarks.stats import Results
 from restate_pubsub.protocol.calls import encode_append
@@ -19,6 +21,8 @@ HERD = 200
 """So many readers open the chat within `HERD_SECONDS`: what a restart brings."""
 HERD_SECONDS = 1.0
 JOINED, PLAIN = "joined", "as it was written"
+HERD_LAST = f"{HERD} within a second: the last"
+HERD_CPU = f"{HERD} within a second: CPU, service, each"
 
 
 def chat(answers: int, tokens: int) -> list[Message]:
@@ -33,39 +37,81 @@ def chat(answers: int, tokens: int) -> list[Message]:
 
 
 async def chats(field: Field, plan: Plan, results: Results, repetition: int) -> None:
-    """Open the same chat two ways, each cold and warm, and then with many at once."""
-    messages = chat(plan.chat_answers, plan.chat_tokens)
-    ways = [(JOINED, ""), (PLAIN, "&join=false")]
-    first = repetition % len(ways)
-    for name, query_ in (*ways[first:], *ways[:first]):
-        topic = topic_name()
-        await _written(field, topic, messages, join=name == JOINED)
-        rows = await query(field.restate, f"select sum(length(value)) as n from state where service_key = '{topic}'")  # noqa: S608
-        results.add("chat", name, "state", "KB", int(rows[0]["n"]) / 1000)
-        path = f"/pubsub/{topic}?offset=0{query_}"
-        for metric in ("cold", "warm"):
-            await field.calm()
-            pids = field.ours.pids
-            service, restate = cpu_seconds(pids), cpu_seconds(field.restate_pids)
-            took, size, events = await _opened(field.ours.ports[0], path)
-            results.add("chat", name, metric, "ms", took * 1000)
-            results.add("chat", name, f"{metric}: CPU, service", "ms", (cpu_seconds(pids) - service) * 1000)
-            results.add(
-                "chat", name, f"{metric}: CPU, Restate", "ms", (cpu_seconds(field.restate_pids) - restate) * 1000
-            )
-        results.add("chat", name, "sent", "events", events)
-        results.add("chat", name, "received", "KB", size / 1000)
-        await field.calm()
-        service = cpu_seconds(field.ours.pids)
-        results.add("chat", name, f"{HERD} within a second: the last", "ms", await _herd(field.ours.ports[0], path))
-        spent = (cpu_seconds(field.ours.pids) - service) / HERD
-        results.add("chat", name, f"{HERD} within a second: CPU, service, each", "ms", spent * 1000)
+    """Open a chat each way, cold and warm; a long one then with many at once, and a short one of the reference too."""
+    ours, reference = (JOINED, PLAIN), (JOINED, PLAIN, field.eager.name)
+    for answers, names in ((plan.reference_answers, reference), (plan.chat_answers, ours)):
+        messages = chat(answers, plan.chat_tokens)
+        for name in turns(names, repetition):
+            way = await _written(field, name, messages)
+            sample = _Sample(field, results, way, name, f"{answers}")
+            await sample.state()
+            await sample.opened()
+            if names is ours:
+                await sample.herd()
 
 
-async def _written(field: Field, topic: str, messages: list[Message], *, join: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A chat that was written, and where it is read."""
+
+    contender: Contender
+    topic: str
+    query: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.contender.path(self.topic) + self.query
+
+
+async def _written(field: Field, name: str, messages: list[Message]) -> _Way:
+    topic = topic_name()
+    if name == field.eager.name:  # it has neither batches nor names of events
+        await field.eager.append(topic, [message.data for message in messages])
+        return _Way(field.eager, topic)
     for at in range(0, len(messages), 1000):
-        body = encode_append(messages[at : at + 1000], close=False, join="text" if join else None)
+        body = encode_append(messages[at : at + 1000], close=False, join="text" if name == JOINED else None)
         await field.ours.ingress.call(topic, "append", body)
+    return _Way(field.ours, topic, "" if name == JOINED else "&join=false")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One chat, and the figures that are taken of it."""
+
+    field: Field
+    results: Results
+    way: _Way
+    name: str
+    answers: str
+
+    def _add(self, metric: str, unit: str, value: float) -> None:
+        self.results.add("chat", self.name, metric, unit, value, at=self.answers)
+
+    async def state(self) -> None:
+        """Ask Restate for what it keeps."""
+        sql = f"select sum(length(value)) as n from state where service_key = '{self.way.topic}'"  # noqa: S608
+        self._add("state", "KB", int((await query(self.field.restate, sql))[0]["n"]) / 1000)
+
+    async def opened(self) -> None:
+        """Open it as the first reader here does, and again."""
+        for metric in ("cold", "warm"):
+            await self.field.calm()
+            pids = self.way.contender.pids
+            service, restate = cpu_seconds(pids), cpu_seconds(self.field.restate_pids)
+            took, size, events = await _opened(self.way.contender.ports[0], self.way.path)
+            self._add(metric, "ms", took * 1000)
+            self._add(f"{metric}: CPU, service", "ms", (cpu_seconds(pids) - service) * 1000)
+            self._add(f"{metric}: CPU, Restate", "ms", (cpu_seconds(self.field.restate_pids) - restate) * 1000)
+        self._add("sent", "events", events)
+        self._add("received", "KB", size / 1000)
+
+    async def herd(self) -> None:
+        """Have many open it within a second."""
+        await self.field.calm()
+        pids = self.way.contender.pids
+        service = cpu_seconds(pids)
+        self._add(HERD_LAST, "ms", await _herd(self.way.contender.ports[0], self.way.path))
+        self._add(HERD_CPU, "ms", (cpu_seconds(pids) - service) / HERD * 1000)
 
 
 async def _opened(port: int, path: str) -> tuple[float, int, int]:

@@ -46,7 +46,7 @@ class Readers:
         per_path: int = 1,
         probe: bool = False,
         warm: bool = True,
-        **further: int,
+        **further: Any,
     ) -> Self:
         """Start a process that opens `per_path` streams of each path; `further` goes into its specification.
 
@@ -119,11 +119,12 @@ class Crowd:
 
 @contextlib.asynccontextmanager
 async def crowd(
-    ports: Sequence[int], paths: Sequence[str], readers: int, *, probes: int | None = None
+    ports: Sequence[int], paths: Sequence[str], readers: int, *, probes: int | None = None, **further: Any
 ) -> AsyncIterator[Crowd]:
     """Open `readers` streams of each path, spread over `ports`; `probes` of them (`PROBES`) time every message.
 
-    The probes come first, or in the middle of the crowd, and are a process of their own.
+    The probes come first, or in the middle of the crowd, and are a process of their own. `further` is as for
+    `Readers.open`.
     """
     probes = min(readers, PROBES if probes is None else probes)
     before = (readers - probes) // 2
@@ -136,7 +137,7 @@ async def crowd(
                 mine = paths if alone else paths[at :: len(ports)]
                 share = (count + len(ports) - 1 - at) // len(ports) if alone else count
                 if share and mine:
-                    opened.parts.append(await Readers.open(port, mine, per_path=share, probe=probe))
+                    opened.parts.append(await Readers.open(port, mine, per_path=share, probe=probe, **further))
         yield opened
     finally:
         for part in opened.parts:

@@ -26,6 +26,7 @@ class Plan:
     read_messages: int
     chat_answers: int
     chat_tokens: int
+    reference_answers: int
     fan_out_messages: int
     idle_streams: int
     idle_seconds: float
@@ -36,6 +37,8 @@ class Plan:
     token_streams: tuple[int, ...]
     reference_streams: int
     token_seconds: float
+    joining_streams: tuple[int, ...]
+    joining_pairs: int
 
 
 QUICK = Plan(
@@ -48,6 +51,7 @@ QUICK = Plan(
     read_messages=2_000,
     chat_answers=20,
     chat_tokens=500,
+    reference_answers=2,
     fan_out_messages=600,
     idle_streams=1_000,
     idle_seconds=3.0,
@@ -58,6 +62,8 @@ QUICK = Plan(
     token_streams=(10,),
     reference_streams=10,
     token_seconds=2.0,
+    joining_streams=(1, 10, 50),
+    joining_pairs=1,
 )
 FULL = Plan(
     repetitions=2,
@@ -69,6 +75,7 @@ FULL = Plan(
     read_messages=10_000,
     chat_answers=100,
     chat_tokens=500,
+    reference_answers=4,
     fan_out_messages=3_000,
     idle_streams=5_000,
     idle_seconds=6.0,
@@ -79,6 +86,8 @@ FULL = Plan(
     token_streams=(10, 20, 30, 40, 50, 100),
     reference_streams=20,
     token_seconds=4.0,
+    joining_streams=(1, 10, 50),
+    joining_pairs=2,
 )
 
 Measure = Callable[[Field, Plan, Results, int], Awaitable[None]]

@@ -20,7 +20,8 @@ import time
 from typing import Any
 
 CHUNK = 256 * 1024
-TIMED = re.compile(rb'"t":(\d+),"k":"m"')
+TIMED = r'"t":(\d+),"k":"m"'
+"""Where a message says when it was sent, unless the specification says otherwise."""
 WARM, END, HEAD = b'"k":"w"}', b'"k":"e"}', b"\r\n\r\n"
 OK = b"HTTP/1.1 200"
 TAIL = 32
@@ -51,6 +52,7 @@ class Crowd:
         """Open them."""
         self.mark = WARM if spec["warm"] else HEAD
         self.tail = spec.get("tail", TAIL)
+        self.timed = re.compile(spec.get("timed", TIMED).encode())
         self.poll = select.epoll()
         self.streams: dict[int, Stream] = {}
         for path in spec["paths"]:
@@ -94,7 +96,7 @@ class Crowd:
                 print("ready", flush=True)
         if stream.probe:
             ended = END in text
-            _timed(stream, text, now)
+            self.note(stream, text, now)
         else:
             stream.rest = text[-self.tail :]
             ended = END in stream.rest
@@ -103,12 +105,11 @@ class Crowd:
             self.going -= 1
             self.ended_at = now
 
-
-def _timed(stream: Stream, text: bytes, now: int) -> None:
-    """Note when the messages in `text` arrived, in microseconds after they were sent."""
-    cut = text.rfind(b"\n") + 1
-    stream.latencies.extend([(now - int(sent)) // 1000 for sent in TIMED.findall(text, 0, cut)])
-    stream.rest = text[cut:]
+    def note(self, stream: Stream, text: bytes, now: int) -> None:
+        """Note when the messages in `text` arrived, in microseconds after they were sent."""
+        cut = text.rfind(b"\n") + 1
+        stream.latencies.extend([(now - int(sent)) // 1000 for sent in self.timed.findall(text, 0, cut)])
+        stream.rest = text[cut:]
 
 
 def _cpu() -> float:

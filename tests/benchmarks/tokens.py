@@ -32,11 +32,14 @@ Write = Callable[[dict[str, Any]], Awaitable[object]]
 
 
 @contextlib.asynccontextmanager
-async def stream_writers(ingress: Ingress, topics: Sequence[str], linger: float = 0.0) -> AsyncIterator[list[Write]]:
+async def stream_writers(
+    ingress: Ingress, topics: Sequence[str], linger: float = 0.0, *, join: str | None = None
+) -> AsyncIterator[list[Write]]:
     """Open a token stream of the client for each topic; leaving waits until everything is written."""
     client: Any = create_pubsub_client(ingress.url, ingress.name)
     async with client, contextlib.AsyncExitStack() as stack:
-        yield [(await stack.enter_async_context(client.stream(topic, linger=linger))).write for topic in topics]
+        streams = [client.stream(topic, linger=linger, join=join) for topic in topics]
+        yield [(await stack.enter_async_context(stream)).write for stream in streams]
 
 
 def _one_by_one(contender: Contender, field: Field, topic: str) -> Write:
@@ -52,11 +55,23 @@ def _one_by_one(contender: Contender, field: Field, topic: str) -> Write:
     return write
 
 
-async def _talk(write: Write, due: Sequence[float]) -> None:
+def token(due: float) -> dict[str, Any]:
+    """Return a token that says when it was due."""
+    return {"delta": "word ", "t": int(due * 1e9), "k": "m"}
+
+
+def due_times(streams: int, seconds: float) -> list[list[float]]:
+    """Return when the tokens of each stream are due. They are spread over a tick: models do not talk in step."""
+    began = time.monotonic() + 0.05
+    ticks = range(int(TOKENS_PER_SECOND * seconds))
+    return [[began + (tick + at / streams) / TOKENS_PER_SECOND for tick in ticks] for at in range(streams)]
+
+
+async def talk(write: Write, due: Sequence[float], said: Callable[[float], dict[str, Any]] = token) -> None:
     """Write a token at each of the due times; one that had to wait for its turn is late from then on."""
     for at in due:
         await asyncio.sleep(at - time.monotonic())
-        await write({"delta": "word ", "t": int(at * 1e9), "k": "m"})
+        await write(said(at))
     await write({"delta": ".", "t": time.monotonic_ns(), "k": "e"})
 
 
@@ -96,15 +111,13 @@ async def _tokens(field: Field, plan: Plan, results: Results, load: _Load) -> No
         await asyncio.gather(*(contender.publish(topic, message("w")) for topic in topics))
         await readers.ready()
         cpu, restate = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
-        began = time.monotonic() + 0.05
-        count = int(TOKENS_PER_SECOND * plan.token_seconds)
-        # Streams are spread over a tick: models do not talk in step.
-        dues = [[began + (tick + at / streams) / TOKENS_PER_SECOND for tick in range(count)] for at in range(streams)]
+        dues = due_times(streams, plan.token_seconds)
+        began = dues[0][0]
         if isinstance(contender, Ours):
             async with stream_writers(contender.ingress, topics, load.linger) as writes:
-                await asyncio.gather(*map(_talk, writes, dues))
+                await asyncio.gather(*map(talk, writes, dues))
         else:
-            await asyncio.gather(*map(_talk, [_one_by_one(contender, field, topic) for topic in topics], dues))
+            await asyncio.gather(*map(talk, [_one_by_one(contender, field, topic) for topic in topics], dues))
         seconds = time.monotonic() - began
         cpu, restate = cpu_seconds(contender.pids) - cpu, cpu_seconds(field.restate_pids) - restate
         late, missing = lateness(await readers.found(END_SECONDS), dues[0])
