@@ -130,8 +130,8 @@ async def test_a_stop_without_an_id_stops_all_that_are_unfinished(client: Pubsub
     await client.close(topic)
     said = [(message.data, message.event) async for message in client.pull(topic, 0)]
     assert [
-        ("all", None), ("said", None), ({"reason": "enough"}, "stop"), ({"id": "ended", "offset": 0}, "restart"),
-        ("ended", None), ("later", None),
+        ("all", None), ("said", None), ({"reason": "enough"}, "stop"),
+        ({"id": "ended", "offset": 0, "count": 1}, "restart"), ("ended", None), ("later", None),
     ] == said  # fmt: skip
 
 
@@ -270,8 +270,9 @@ async def test_a_token_stream_whose_call_was_ended_is_never_doubled_and_never_si
         if kind == "id":  # the step runs again: readers are told to drop what may be there
             async with client.stream(topic, id="s") as again:
                 await again.write("new")
-            found = await read_all(restate, topic, len(found), name=client._ingress.name)
-            assert [{"id": "s", "offset": 0}, "new"] == found
+            before = len(found)
+            found = await read_all(restate, topic, before, name=client._ingress.name)
+            assert [{"id": "s", "offset": 0, "count": before}, "new"] == found
 
 
 async def test_tail_survives_a_pull_that_was_killed(restate: RestateServer, service: Service, topic: str) -> None:

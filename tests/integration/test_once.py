@@ -58,7 +58,7 @@ async def test_a_step_names_its_stream(client: PubsubClient) -> None:
     assert [
         ("first", None),
         ("second", None),
-        ({"id": "inv_1/1", "offset": 0}, "restart"),
+        ({"id": "inv_1/1", "offset": 0, "count": 1}, "restart"),
         ("first again", None),
     ] == read
 

@@ -215,7 +215,7 @@ async def test_what_happens_to_a_topic_is_an_event_of_it(restate: RestateServer,
             async with client.stream(b, id="s") as tokens:
                 await tokens.write("y")
         assert Event("2.1", "message", {"topic": b, "offset": 0, "data": "x"}) == event
-        assert Event("2.2", "restart", {"topic": b, "id": "s", "offset": 0}) == await reader.next()
+        assert Event("2.2", "restart", {"topic": b, "id": "s", "offset": 0, "count": 1}) == await reader.next()
         assert Event("2.3", "message", {"topic": b, "offset": 2, "data": "y"}) == await reader.next()
         await append(restate, a, "again")
         assert (a, "again") == said(await reader.next())

@@ -55,9 +55,15 @@ class Appetite:
 class Read:
     """A read that is under way for whoever waits for one of its messages."""
 
-    def __init__(self, offset: int, expected: range, task: asyncio.Task[Frames | None], *, join: bool) -> None:
-        """`offset` is the one that it began for; it brings about what is `expected`, joined if it may be."""
+    def __init__(
+        self, offset: int, expected: range, task: asyncio.Task[Frames | None], restarted: int, *, join: bool
+    ) -> None:
+        """`offset` is the one that it began for; it brings about what is `expected`, joined if it may be.
+
+        `restarted` is where the newest `restart` was when it began.
+        """
         self.offset = offset
+        self.restarted = restarted
         self.expected = expected
         self.join = join
         self.task = task
@@ -90,11 +96,13 @@ class CatchUp:
         self._observer = observer
         self._pages: list[Page] = []
         self._reads: list[Read] = []
+        self._restarted = window.restarted
         self._means = {False: 0.0, True: 0.0}
         """The bytes for each offset, of messages as they were written and of joined ones."""
 
     def take(self, offset: int, appetite: Appetite, *, join: bool) -> Chunk | None:
         """Return what there is in memory from `offset` on; None where that is nothing."""
+        self._forget_replaced()
         for page in reversed(self._pages):
             if page.join == join and offset in page.frames:
                 self._all.used(page)
@@ -108,7 +116,10 @@ class CatchUp:
         Its task returns what was read; None where the topic turned out to be another one than was known, and the
         window has learnt so. It raises what the source raises.
         """
+        self._forget_replaced()
         for read in self._reads:
+            if join and read.restarted != self._restarted:
+                continue
             if read.join == join and offset in (read.expected[:1] if exact else read.expected):
                 return read
         mean = self._means[join]
@@ -122,7 +133,7 @@ class CatchUp:
                 start, stop = offset, end
         count = max(min(count + offset - start, stop - start), 1)
         task = asyncio.create_task(self._bring(start, offset, count, join=join), name=f"catch up {self._topic}")
-        read = Read(offset, range(start, start + count), task, join=join)
+        read = Read(offset, range(start, start + count), task, self._restarted, join=join)
         self._reads.append(read)
         task.add_done_callback(functools.partial(self._ended, read))
         return read
@@ -166,7 +177,20 @@ class CatchUp:
         mean = self._means[join] or (ring.size / len(ring) if len(ring) else 0.0)
         return start if (offset - start) * mean <= ALIGN_BYTES else offset
 
+    def _forget_replaced(self) -> None:
+        """Forget what was read joined before the newest `restart` came: it has what that replaces.
+
+        Who opens the topic now need not see it.
+        """
+        if self._restarted == self._window.restarted:
+            return
+        self._restarted = self._window.restarted
+        for page in [page for page in self._pages if page.join]:
+            self._all.drop(page)
+            self._pages.remove(page)
+
     async def _bring(self, start: int, offset: int, count: int, *, join: bool) -> Frames | None:
+        restarted = self._window.restarted
         async with self._all.reads:
             try:
                 batch = await self._pull(start, offset, count, join=join)
@@ -180,9 +204,10 @@ class CatchUp:
             frames = self._encoded(batch)
         if len(frames):
             self._means[join] = frames.size / len(frames)
-        page = Page(frames, join, self._forget)
-        self._pages.append(page)
-        self._all.add(page)
+        if not join or restarted == self._window.restarted:
+            page = Page(frames, join, self._forget)
+            self._pages.append(page)
+            self._all.add(page)
         if batch.closed:
             self._learn(batch)
         elif batch.head is not None:

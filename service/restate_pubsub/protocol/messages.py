@@ -48,9 +48,12 @@ class Batch:
             at += self.spans.get(index, 1)
 
 
-def restart_message(stream: str, offset: int) -> Message:
-    """Return the message that says: drop what this stream wrote from `offset` on, it begins again."""
-    return Message(dump({"id": stream, "offset": offset}), RESTART_EVENT)
+def restart_message(stream: str, offset: int, count: int) -> Message:
+    """Return the message that says: drop the `count` messages that this stream wrote from `offset` on, it begins again.
+
+    Messages of others may lie between them.
+    """
+    return Message(dump({"id": stream, "offset": offset, "count": count}), RESTART_EVENT)
 
 
 def stop_message(stream: str | None, reason: str | None) -> Message:

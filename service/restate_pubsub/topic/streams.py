@@ -118,7 +118,7 @@ def admit(known: KnownStream | None, ref: StreamRef, messages: Sequence[Message]
         return Admitted(_ended(known, ref) if ref.last else known, ())
     announced = 1 if known.count else 0
     if announced:
-        messages = [restart_message(ref.id, known.offset), *messages]
+        messages = [restart_message(ref.id, known.offset, known.count), *messages]
     grown = _grown(KnownStream(tail, tail, 0, ref.attempt), messages, tail, announced)
     return Admitted(_ended(grown, ref), messages, announced)
 

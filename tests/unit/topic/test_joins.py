@@ -114,7 +114,7 @@ def test_an_attempt_is_shown_as_long_as_nothing_follows_its_restart() -> None:
     topic.write("c", attempt="two")
     asked = json.dumps({"offset": 0, "limit": 3, "timeout": 0, "join": True}).encode()
     batch = decode_pull_response(topic.call("pull", asked), 0)
-    assert ([b'{"text":"ab"}', b'{"id":"s","offset":0}'], 3) == (
+    assert ([b'{"text":"ab"}', b'{"id":"s","offset":0,"count":2}'], 3) == (
         [one.data for one in batch.messages],
         batch.next_offset,
     )

@@ -36,7 +36,7 @@ def test_a_later_attempt_says_where_the_abandoned_one_began() -> None:
     """So that a page can drop what it showed; then come the new words."""
     known = opened(KnownStream(10, 12, 2, "a"), "b")
     done = admit(known, StreamRef("s", "b"), tokens("z"), 15)
-    assert [Message(b'{"id":"s","offset":10}', "restart"), *tokens("z")] == done.messages
+    assert [Message(b'{"id":"s","offset":10,"count":2}', "restart"), *tokens("z")] == done.messages
     assert KnownStream(16, 17, 1, "b") == done.known
 
 

@@ -34,7 +34,9 @@ _INFO = (
 _OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET}
 _TOPIC: Schema = {"topic": {"type": "string", "minLength": 1}}
 _RESET: Schema = {"requested": _OFFSET, "head": _OFFSET, "tail": _OFFSET}
-_RESTART: Schema = {"id": {"type": "string"}, "offset": _OFFSET}
+_RESTART: Schema = {"id": {"type": "string"}, "offset": _OFFSET, "count": {"type": "integer", "minimum": 1}}
+_SINCE = ("count",)
+"""What a `restart` that an older version wrote does not say."""
 _END: Schema = {"nextOffset": _OFFSET}
 _STOP: Schema = {"id": {"type": "string"}, "reason": {"type": "string", "maxLength": MAX_REASON_LENGTH}}
 _ID: Schema = {
@@ -120,7 +122,9 @@ def _of_topic() -> dict[str, Any]:
         "message": _message("A message", {}, of=_ID, contents="Any JSON."),
         "named": _message("A message that has the name of an event", {}, of=_ID, event=named, contents="Any JSON."),
         "restart": _event(
-            RESTART_EVENT, "A token stream was begun again: drop what it wrote from `offset` on", _object(_RESTART)
+            RESTART_EVENT,
+            "A token stream was begun again: drop what it wrote from `offset` on",
+            _object(_RESTART, _SINCE),
         ),
         "stop": _event(STOP_EVENT, "A token stream was stopped for good", stop),
         "question": _event(QUESTION_EVENT, "An agent asks", question),
@@ -133,7 +137,7 @@ def _of_topic() -> dict[str, Any]:
 def _of_several() -> dict[str, Any]:
     event = {"type": "string", "pattern": f"^{EVENT_NAME.pattern}$"}
     message = _object(_TOPIC | {"offset": _OFFSET, "event": event, "data": {}}, optional=("event",))
-    restart = _object(_TOPIC | _RESTART)
+    restart = _object(_TOPIC | _RESTART, _SINCE)
     return {
         "message": _message("A message of one of the topics", message, of=_PLACES),
         "restart": _event(RESTART_EVENT, "A token stream of a topic was begun again", restart, of=_PLACES),
@@ -154,7 +158,8 @@ def _of_ai_sdk() -> dict[str, Any]:
 
 
 def _of_ag_ui() -> dict[str, Any]:
-    restart = _object({"type": {"const": "CUSTOM"}, "name": {"const": RESTART_EVENT}, "value": _object(_RESTART)})
+    value = _object(_RESTART, _SINCE)
+    restart = _object({"type": {"const": "CUSTOM"}, "name": {"const": RESTART_EVENT}, "value": value})
     stopped = {"type": {"const": "RUN_ERROR"}, "message": {"type": "string"}, "code": {"const": "stopped"}}
     ended = {"type": {"const": "RUN_ERROR"}, "message": {"type": "string"}, "code": {"const": "ended"}}
     return {

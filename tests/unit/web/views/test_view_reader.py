@@ -47,7 +47,7 @@ async def whole(hub: Hub, dialect: Dialect, offset: int = 0) -> bytes:
 
 async def test_an_answer_ends_with_its_last_chunk(hub: Hub, source: MemorySource) -> None:
     """What follows belongs to the next one; named messages are left out."""
-    source.append("t", START, Message(b"1", "page"), restart_message("s", 1), FINISH, START)
+    source.append("t", START, Message(b"1", "page"), restart_message("s", 1, 1), FINISH, START)
     frames = (b"id: 1\ndata: %b", b'id: 3\ndata: {"type":"reset-step"}', b"id: 4\ndata: %b", b"data: [DONE]\n\n")
     assert b"\n\n".join(frames) % (START.data, FINISH.data) == await whole(hub, AiSdk())
     assert b"id: 4\ndata: %b\n\ndata: [DONE]\n\n" % FINISH.data == await whole(hub, AiSdk(skip=2))
