@@ -22,10 +22,9 @@ from restate_pubsub.topic.policy import Policy
 from restate_pubsub.topic.state import Topic
 from simulation import test_peers, test_pulls, test_stops
 from simulation.histories import History
-from simulation.world import World
+from simulation.world import HISTORIES, World
 
 append_module: Any = append_module_
-HISTORIES = 120
 Patch = pytest.MonkeyPatch
 
 

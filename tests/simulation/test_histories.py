@@ -1,13 +1,13 @@
-"""Some hundred random histories; `make soak` goes on for as long as it is asked to."""
+"""Random histories, the same ones each time; `make soak` goes on for as long as it is asked to."""
 
 from __future__ import annotations
 
 import pytest
 
 from simulation.histories import History, shrink
-from simulation.world import FULL
+from simulation.world import FULL, HISTORIES
 
-COUNT = 1000 if FULL else 400
+COUNT = 1000 if FULL else HISTORIES
 PARTS = 20
 
 

@@ -27,6 +27,8 @@ from restate_pubsub.topic.steps import TopicOptions
 GONE = re.compile(r"Offset \d+ is lower than the head (\d+)")
 FULL = os.environ.get("SIMULATION") == "full"
 """Otherwise it takes some minutes less, beside all other tests."""
+HISTORIES = 120
+"""So many random histories find each fault that `test_finds_faults` puts back."""
 UNKNOWN = -1
 """Where a feed is before anybody has told it."""
 FAR = 10_000
