@@ -78,6 +78,22 @@ async def test_cut_in_the_middle(
             assert messages(*range(9)) == log.events
 
 
+async def test_who_asks_for_each_message_by_itself_gets_it_so_from_the_middle_of_a_run_too(
+    restate: RestateServer, origin: Origin, page: Page, topic: str
+) -> None:
+    """The browser's own, with join=false, is cut off where a page is full of tokens that are kept as one."""
+    tokens = [{"text": f"{at} "} for at in range(200)]
+    halves = [{"messages": [{"data": one} for one in part], "join": "text"} for part in (tokens[:100], tokens[100:])]
+    await call(restate, topic, "append", halves[0])
+    async with reading("EventSource", url(origin, topic, "join=false"), page) as log:
+        await log.has(100)
+        origin.cut()
+        await call(restate, topic, "append", halves[1])
+        await log.has(200)
+        assert messages(*tokens) == log.events
+        assert [(200, None), (200, "100")] == origin.requests
+
+
 async def test_the_service_killed_and_restarted(
     restate: RestateServer, service: Service, origin: Origin, page: Page, topic: str
 ) -> None:

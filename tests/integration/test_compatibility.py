@@ -43,11 +43,16 @@ async def start_node(*words: str, name: str = "pubsub") -> asyncio.subprocess.Pr
     )
 
 
-async def ended(process: asyncio.subprocess.Process) -> list[Any]:
-    """Wait for its end; return what it said."""
+async def lines(process: asyncio.subprocess.Process) -> list[bytes]:
+    """Wait for its end; return the lines that it said."""
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert 0 == process.returncode, err.decode()
-    return [json.loads(line) for line in out.splitlines()]
+    return out.splitlines()
+
+
+async def ended(process: asyncio.subprocess.Process) -> list[Any]:
+    """Wait for its end; return what it said."""
+    return [json.loads(line) for line in await lines(process)]
 
 
 async def node(*words: str) -> list[Any]:
@@ -83,6 +88,42 @@ async def test_the_client_reads_pages(restate: RestateServer, service: Service, 
     await publish(restate, topic, *range(150, 160))
     said = await node("pull", restate.ingress_url, topic, "60", "100")
     assert [{"message": n} for n in range(60, 160)] == said
+
+
+TOKENS = [
+    b'{"text":"%b"}' % text.encode()
+    for at in range(25)
+    for text in (f"{at} ", "é\u2028 \U0001f680", r"\"\\\n", r"\ud83d", r"\ude00", "")
+]
+"""As JavaScript writes them, halves of a character too."""
+
+
+async def joined(restate: RestateServer, topic: str) -> list[bytes]:
+    """Write a topic whose pages keep tokens as runs, with another message among them; return all that it has."""
+    other = b'{"done":[1.5,null]}'
+    for messages, join in ((TOKENS, b'"text"'), ([other], b"null"), (TOKENS, b'"text"')):
+        entries = b",".join([b'{"data":%b}' % message for message in messages])
+        status, said = await call(restate, topic, "append", b'{"messages":[%b],"join":%b}' % (entries, join))
+        assert 200 == status, said
+    state = await state_of(restate, topic)
+    assert [True] * 4 == [bool(json.loads(state[f"p_{page}"])["runs"]) for page in range(4)]
+    return [*TOKENS, other, *TOKENS]
+
+
+async def texts(restate: RestateServer, topic: str, count: int, offset: int = 0) -> list[bytes]:
+    """Return what the client reads, as JSON text."""
+    out = await lines(await start_node("pull", restate.ingress_url, topic, str(offset), str(count)))
+    return [line.removeprefix(b'{"message":').removesuffix(b"}") for line in out]
+
+
+async def test_the_client_reads_joined_messages_as_they_were_written(
+    restate: RestateServer, service: Service, topic: str
+) -> None:
+    """It knows nothing of them: byte for byte from the beginning, and from the middle of a run."""
+    assert service.process is not None
+    written = await joined(restate, topic)
+    for offset in (0, 40, 64, 130, 151, 290):
+        assert written[offset:] == await texts(restate, topic, len(written) - offset, offset)
 
 
 async def test_the_client_goes_on_after_408(restate: RestateServer, topic: str) -> None:
@@ -149,18 +190,22 @@ async def test_a_topic_goes_back_to_the_typescript_object(tmp_path: Path) -> Non
     service = Service(restate)
     try:
         await service.start()
-        paged, plain = topic_name("paged"), topic_name("plain")
+        paged, plain, said, kept = map(topic_name, ("paged", "plain", "said", "kept"))
+        written = await joined(restate, said)
+        await joined(restate, kept)
         await call(restate, paged, "append", {"messages": [{"data": n} for n in range(200)]})
         assert any(key.startswith("p_") for key in await state_of(restate, paged))
-        code, said = await service.command("unseal", paged)
-        assert (code, "set PUBSUB_PAGES=false first" in said) == (1, True)
+        code, out = await service.command("unseal", paged)
+        assert (code, "set PUBSUB_PAGES=false first" in out) == (1, True)
         await service.stop()
         service.env["PUBSUB_PAGES"] = "false"
         await service.start()
         await call(restate, plain, "append", {"messages": [{"data": n} for n in range(200)]})
         assert not any(key.startswith("p_") for key in await state_of(restate, plain))
-        code, said = await service.command("unseal", paged)
-        assert (code, said.strip()) == (0, f"{paged}: 3 pages turned back")
+        code, out = await service.command("unseal", paged)
+        assert (code, out.strip()) == (0, f"{paged}: 3 pages turned back")
+        code, out = await service.command("unseal", said)
+        assert (code, out.strip()) == (0, f"{said}: 4 pages turned back")
         assert not any(key.startswith("p_") for key in await state_of(restate, paged))
         for topic in (paged, plain):
             assert list(range(200)) == await read_all(restate, topic)
@@ -169,6 +214,8 @@ async def test_a_topic_goes_back_to_the_typescript_object(tmp_path: Path) -> Non
                 pulled = await node("pull", restate.ingress_url, topic, "0", "200")
                 assert [{"message": n} for n in range(200)] == pulled
                 await publish(restate, topic, 200)
+            assert written == await texts(restate, said, len(written))
+            assert [b"null"] * 256 + written[256:] == await texts(restate, kept, len(written))  # four pages
         await service.stop()
         del service.env["PUBSUB_PAGES"]
         await service.start()

@@ -51,9 +51,10 @@ async def test_an_answer_is_one_message_for_who_comes_late(
         rest = await texts(publishing.topic_url(topic), last_event_id=str(place))
         assert "".join(TOKENS[place:]) == "".join(text for _, text in rest)
         assert rest[-1][0] == 300
-    singly = await texts(publishing.topic_url(topic, "join=false"))
-    assert list(enumerate(TOKENS, 1)) == singly
-    assert TOKENS == [message.data["text"] async for message in client.pull(topic, 0)]
+    for place in (0, 1, 63, 64, 200, 299):
+        singly = await texts(publishing.topic_url(topic, "join=false"), last_event_id=str(place))
+        assert list(enumerate(TOKENS, 1))[place:] == singly
+        assert TOKENS[place:] == [message.data["text"] async for message in client.pull(topic, place)]
     joined = [(one.offset, one.next_offset, one.data["text"]) async for one in client.pull(topic, 0, join=True)]
     assert [(0, 300, WHOLE)] == joined
 

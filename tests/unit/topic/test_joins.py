@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
-from restate_pubsub.errors import PullTimeout
-from restate_pubsub.protocol.calls import StreamRef, decode_pull_response, encode_append
+from restate_pubsub.errors import InvalidRequest, PubsubError, PullTimeout
+from restate_pubsub.protocol.calls import StreamRef, decode, decode_pull_response, encode_append
 from restate_pubsub.protocol.limits import Limits
 from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import state
@@ -148,6 +149,37 @@ def test_a_page_without_runs_is_as_it_was() -> None:
     assert b"runs" not in raw
     topic.write(*["x"] * 64, join="other")  # no message has that field
     assert topic.topic.state[state.page_key(1)].startswith(b'{"offset":64,"messages":[')
+
+
+def test_the_version_before_refuses_a_page_with_runs() -> None:
+    """It knows `messages` alone, which it cannot do without."""
+
+    class Page(msgspec.Struct):
+        offset: int
+        messages: list[msgspec.Raw]
+        events: dict[str, str] = {}
+
+    topic = Topic()
+    topic.write(*"a" * 128)
+    for page in (0, 1):
+        with pytest.raises(InvalidRequest, match="page: Object missing required field `messages`"):
+            decode(topic.topic.state[state.page_key(page)], Page, "page")
+
+
+@pytest.mark.parametrize("offset", [0, 63, 64, 100, 127])
+@pytest.mark.parametrize("join", [False, True])
+def test_a_page_of_a_version_after_this_one_fails_by_name_and_nothing_is_left_out(offset: int, join: bool) -> None:  # noqa: FBT001
+    """What comes after it is read."""
+    topic = Topic()
+    topic.write(*"a" * 150)
+    key = state.page_key(1)
+    topic.topic.state[key] = topic.topic.state[key].replace(b'"joined"', b'"later"')
+    asked = {"offset": offset, "timeout": 0, "join": join}
+    call = topic.topic.call("pull", json.dumps(asked).encode())
+    topic.topic.start(topic.handlers, call).to_end()
+    assert isinstance(call.outcome, PubsubError)
+    assert "The page at offset 64 holds neither messages nor runs: another version wrote it" == str(call.outcome)
+    assert 22 == sum(topic.pull(128).spans.values())
 
 
 def test_without_pages_nothing_is_joined_and_unsealing_gives_each_message_its_key() -> None:
