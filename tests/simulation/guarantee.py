@@ -9,7 +9,7 @@ import msgspec
 
 from restate_pubsub.errors import PullTimeout
 from restate_pubsub.protocol import calls
-from restate_pubsub.protocol.messages import Message
+from restate_pubsub.protocol.messages import Batch, Message
 from restate_pubsub.topic import remembered, state
 from restate_pubsub.topic.log import PAGE, SMALL, Bounds
 from restate_pubsub.topic.memory import MemoryContext, MemoryTopic
@@ -71,11 +71,13 @@ def read(world: World, bounds: Bounds, start: int, count: int) -> list[Message]:
 def _joined_is_the_same(world: World, copy: MemoryTopic, start: int, messages: Sequence[Message], handler: str) -> None:
     """Compare what a joined reader gets from `start` on, in as many answers as it takes.
 
-    One that asks `history` asks `pull` where that has nothing for it.
+    One that asks `history` is handed over what it wants, and asks `pull` where that has nothing for it.
     """
     at, stop = start, start + len(messages)
+    replica = world.replicas[0]
     while at < stop:
-        request = msgspec.json.encode({"offset": at, "limit": stop - at, "timeout": 0, "join": True})
+        asked = {"offset": at, "limit": stop - at, "timeout": 0, "join": True}
+        request = msgspec.json.encode(asked | {"subscriber": replica.subscriber, "reading": "word"})
         call = copy.call(handler, request, exclusive=False)
         copy.start(world.replicas[0].handlers, call).to_end()
         if isinstance(call.outcome, PullTimeout) and handler == "history":
@@ -83,6 +85,9 @@ def _joined_is_the_same(world: World, copy: MemoryTopic, start: int, messages: S
             copy.start(world.replicas[0].handlers, call).to_end()
         assert isinstance(call.outcome, bytes), f"the log cannot be read joined at {at}: {call.outcome}"
         batch = calls.decode_pull_response(call.outcome, at)
+        if (handed := replica.readings.pop("word", None)) is not None:
+            assert batch == Batch(at, [], at, head=handed.head)
+            batch = handed
         for index, (place, message) in enumerate(batch.placed()):
             covered = batch.spans.get(index, 1)
             single = messages[place - start : place - start + covered]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from restate_pubsub.protocol.messages import Place
 from restate_pubsub.topic.memory import Call
 from simulation import guarantee
 from simulation.world import FAR, Feed, World
@@ -136,7 +137,7 @@ def test_an_opening_that_was_given_up_waits_for_nothing() -> None:
 def test_a_position_that_was_told_by_a_run_that_got_lost_is_where_the_feed_goes_on() -> None:
     """Before it was journaled the run was lost; the next one reads another position, and a pull brings the rest."""
     world, feed = world_of_two()
-    assert feed.opened(feed.opening, 0, 2)
+    assert feed.opened(feed.opening, Place(0, 2))
     world.append("c")
     write(world, FAR, 1)
     world.settle()

@@ -17,7 +17,7 @@ import msgspec
 
 from restate_pubsub.errors import PubsubError, PullTimeout
 from restate_pubsub.protocol import calls
-from restate_pubsub.protocol.messages import Batch, Message, stop_message
+from restate_pubsub.protocol.messages import Batch, Message, Place, stop_message
 from restate_pubsub.protocol.peers import Subscriber
 from restate_pubsub.topic.handlers import CONFIRM_SECONDS, Handlers
 from restate_pubsub.topic.memory import Call, Command, MemoryTopic, Run, Stopped
@@ -45,12 +45,18 @@ class Replica:
         self.subscriber, self.mark = str(here), here.mark
         self.handlers = Handlers(replace(options, readers=self))
         self.feed: Feed | None = None
+        self.readings: dict[str, Batch] = {}
 
     def meet(self, _subscriber: str) -> None:
         pass
 
-    def opened(self, _topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
-        return subscriber == self.subscriber and self.feed is not None and self.feed.opened(opening, head, tail)
+    def opened(self, _topic: str, subscriber: str, opening: str, place: Place) -> bool:
+        return subscriber == self.subscriber and self.feed is not None and self.feed.opened(opening, place)
+
+    def read(self, subscriber: str, reading: str, batch: Batch) -> bool:
+        if subscriber == self.subscriber:
+            self.readings[reading] = batch
+        return subscriber == self.subscriber
 
     def takers(self, _topic: str, waiting: Iterable[str], _news: Batch) -> list[str]:
         linked = [peer.mark for peer in map(Subscriber.read, waiting) if (self.replica, peer.name) in self.world.links]
@@ -177,15 +183,15 @@ class Feed(Reader):
             request = {"timeout": 600, "subscriber": self.name, "opening": self.opening}
             self.pulling = self.world.send_shared("pull", msgspec.json.encode(request))
 
-    def opened(self, word: str, head: int, tail: int) -> bool:
+    def opened(self, word: str, place: Place) -> bool:
         """Take the topic's position; return whether the pull that has read it is to wait from the tail."""
         if word != self.opening or self.pulling is None:
             return False
         if not self.located:
-            self.at = self.began = tail
+            self.at = self.began = place.tail
         else:
-            self.gone(head)
-        return self.at >= tail
+            self.gone(place.head)
+        return self.at >= place.tail
 
     def gone(self, head: int) -> None:
         """Go on at the head, unless it was told of it meanwhile."""

@@ -7,17 +7,18 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from restate_pubsub.errors import OffsetGone, PullTimeout
+from restate_pubsub.errors import OffsetGone, PubsubError, PullTimeout
 from restate_pubsub.fanout.frames import Frames
 from restate_pubsub.fanout.pages import READ_BYTES, Page, Pages
 from restate_pubsub.fanout.ring import TAKE_MAX_BYTES
 from restate_pubsub.fanout.steps import Chunk, Encode
 from restate_pubsub.fanout.window import HeadMoved, Learnt, News, Window
-from restate_pubsub.protocol.limits import JOINED_READ
+from restate_pubsub.protocol.limits import JOINED_READ, WHOLE_MAX_BYTES
 from restate_pubsub.topic.log import PAGE
 
 if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import Observer
+    from restate_pubsub.fanout.readings import Readings
     from restate_pubsub.fanout.source import Source
     from restate_pubsub.protocol.messages import Batch
 
@@ -27,6 +28,8 @@ offsets."""
 ALIGN_BYTES = 64 * 1024
 """A read begins where the object's page begins, so that readers nearby share it, unless that brings more than this
 before what its reader wants."""
+WHOLE_SHARE = 4
+"""A joined read of less than this part of a topic does not ask for the whole: all of it would be sent for each part."""
 
 
 class Appetite:
@@ -83,9 +86,13 @@ class CatchUp:
         locate: Callable[[], Awaitable[object]],
         learn: Callable[[News], Learnt],
         pages: Pages,
+        readings: Readings,
         observer: Observer,
     ) -> None:
-        """Start without pages; `pages` is shared by all topics. What a read tells of the topic is given to `learn`."""
+        """Start without pages; `pages` and `readings` are shared by all topics.
+
+        What a read tells of the topic is given to `learn`.
+        """
         self._topic = topic
         self._source = source
         self._window = window
@@ -93,6 +100,7 @@ class CatchUp:
         self._locate = locate
         self._learn = learn
         self._all = pages
+        self._readings = readings
         self._observer = observer
         self._pages: list[Page] = []
         self._reads: list[Read] = []
@@ -224,7 +232,7 @@ class CatchUp:
 
     async def _pull(self, start: int, offset: int, count: int, *, join: bool) -> Batch:
         try:
-            batch = await self._source.pull(self._topic, start, limit=count, join=join)
+            batch = await self._asked(start, count, join=join)
         except OffsetGone as gone:
             if gone.head > offset:
                 raise
@@ -232,7 +240,21 @@ class CatchUp:
             if batch.next_offset > offset:
                 return batch
         # The head has moved into the object's page, or the answer was cut before it reached the reader's offset.
-        return await self._source.pull(self._topic, offset, limit=count, join=join)
+        return await self._asked(offset, count, join=join)
+
+    async def _asked(self, start: int, count: int, *, join: bool) -> Batch:
+        """Read, in the way that is faster for so much of this topic."""
+        window = self._window
+        share = count * WHOLE_SHARE if join else count
+        if window.whole is not None and window.whole <= WHOLE_MAX_BYTES and share >= window.tail - window.head:
+            history = functools.partial(self._source.history, self._topic, start, limit=count, join=join)
+            try:
+                return await self._readings.ask(lambda word: history(reading=word))
+            except OffsetGone:
+                raise
+            except PubsubError:
+                pass  # it has found nothing, or a version before this one was asked
+        return await self._source.pull(self._topic, start, limit=count, join=join)
 
     def _forget(self, page: Page) -> None:
         self._pages.remove(page)

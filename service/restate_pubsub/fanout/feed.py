@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from restate_pubsub.fanout.openings import Openings
     from restate_pubsub.fanout.pages import Pages
     from restate_pubsub.fanout.reader import Reader
+    from restate_pubsub.fanout.readings import Readings
     from restate_pubsub.fanout.ring_memory import RingMemory
     from restate_pubsub.fanout.source import Source
     from restate_pubsub.fanout.steps import Encode
@@ -61,8 +62,9 @@ class Feed:
         memory: RingMemory,
         pages: Pages,
         openings: Openings,
+        readings: Readings,
     ) -> None:
-        """Prepare; `start` begins to pull. `memory`, `pages` and `openings` are shared by all feeds."""
+        """Prepare; `start` begins to pull. `memory`, `pages`, `openings` and `readings` are shared by all feeds."""
         self.topic = topic
         self.window = Window(encode, options.ring_bytes)
         self.waker = Waker()
@@ -76,6 +78,7 @@ class Feed:
             locate=self.locate,
             learn=self.learn,
             pages=pages,
+            readings=readings,
             observer=observer,
         )
         self.puller = Puller(
@@ -163,7 +166,7 @@ class Feed:
     async def _locate(self) -> int:
         asked_at = self.window.tail
         position = await self._source.position(self.topic)
-        self.learn(Located(position.head, position.tail, position.closed, asked_at))
+        self.learn(Located(position.head, position.tail, position.closed, asked_at, position.whole))
         self.puller.expect_tail(position.tail)
         return position.tail
 

@@ -19,6 +19,7 @@ from restate_pubsub.fanout.openings import Openings
 from restate_pubsub.fanout.pages import Pages
 from restate_pubsub.fanout.positions import Positions
 from restate_pubsub.fanout.reader import Reader, Stoppable
+from restate_pubsub.fanout.readings import Readings
 from restate_pubsub.fanout.releases import Releases
 from restate_pubsub.fanout.ring_memory import RingMemory
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from restate_pubsub.fanout.source import Position, Source
     from restate_pubsub.fanout.steps import Encode
     from restate_pubsub.fanout.window import Start
-    from restate_pubsub.protocol.messages import Batch
+    from restate_pubsub.protocol.messages import Batch, Place
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Hub:
         self._memory = RingMemory(self._options.rings_bytes, self.observer)
         self._pages = Pages(self._options.rings_bytes, self._memory)
         self._openings = Openings()
+        self._readings = Readings()
         self._feeds: dict[str, Feed] = {}
         self._positions = Positions(source)
         self._releases = Releases(source)
@@ -118,6 +120,7 @@ class Hub:
             memory=self._memory,
             pages=self._pages,
             openings=self._openings,
+            readings=self._readings,
         )
         self.observer.topic_opened()
         feed.start()
@@ -175,14 +178,18 @@ class Hub:
         """Return the topics of which there are feeds."""
         return self._feeds.keys()
 
-    def opened(self, topic: str, opening: str, head: int, tail: int) -> bool:
+    def opened(self, topic: str, opening: str, place: Place) -> bool:
         """Take the position that a feed's first pull has read; return whether that pull is to wait from the tail."""
         feed = self._feeds.get(topic)
         try:
-            return feed is not None and feed.puller.opened(opening, head, tail)
+            return feed is not None and feed.puller.opened(opening, place)
         except Exception:  # a reader's trouble must not fail the pull
             log.exception("taking a topic's position failed; the feed asks Restate", topic=topic)
             return False
+
+    def read(self, reading: str, batch: Batch) -> bool:
+        """Take what was read for a feed here; return whether it is still waited for."""
+        return self._readings.take(reading, batch)
 
     def deliver(self, topic: str, batch: Batch, by: By = "local") -> None:
         """Take news straight from a write. A gap is pulled.
@@ -234,5 +241,6 @@ class Hub:
         await asyncio.gather(*(self._end(feed) for feed in feeds), *self._retiring)
         self._lingering.end()
         self._pages.close()
+        await self._readings.close()
         await self._positions.close()
         await self._releases.close(RELEASE_SECONDS)

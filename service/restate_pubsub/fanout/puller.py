@@ -22,7 +22,7 @@ from restate_pubsub.fanout.window import HeadMoved, Learnt, Located, News, Windo
 if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import Observer
     from restate_pubsub.fanout.source import Source
-    from restate_pubsub.protocol.messages import Batch
+    from restate_pubsub.protocol.messages import Batch, Place
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -123,7 +123,7 @@ class Puller:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def opened(self, word: str, head: int, tail: int) -> bool:
+    def opened(self, word: str, place: Place) -> bool:
         """Take the position that an opening has read; return whether its pull is to wait from the tail.
 
         A feed that does not get to that tail by this has to pull from where it is.
@@ -132,9 +132,9 @@ class Puller:
         if opening is None or opening.word != word:
             return False  # it was given up
         opening.end()
-        self._learn(Located(head, tail, closed=False, asked_at=opening.asked_at))
+        self._learn(Located(place.head, place.tail, closed=False, asked_at=opening.asked_at, whole=place.whole))
         self.phase = Phase.PULLING
-        return self._window.tail >= tail
+        return self._window.tail >= place.tail
 
     def pull_now(self) -> None:
         """Ask now, instead of waiting for the long poll."""
@@ -246,7 +246,8 @@ class Puller:
         if opening is None or opening.answered or batch.head is None:
             return False
         opening.end()
-        self._learn(Located(batch.head, batch.offset, batch.closed and not batch.messages, opening.asked_at))
+        closed = batch.closed and not batch.messages
+        self._learn(Located(batch.head, batch.offset, closed, opening.asked_at, batch.whole))
         self._learn(batch)  # the version before waits for news, and brings them
         return True
 

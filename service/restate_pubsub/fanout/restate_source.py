@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from restate_pubsub.errors import OffsetGone, PubsubError, Unavailable
+from restate_pubsub.errors import Unavailable
 from restate_pubsub.fanout.source import Position
 from restate_pubsub.protocol import calls, messages
 from restate_pubsub.protocol.answers import Answer
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from restate_pubsub.ingress import Ingress
 
 ANSWER_SECONDS = 10.0
-WHOLE_FROM = 1024
-"""A read of fewer messages is not worth the question whether the topic may be read as a whole."""
-WHOLE_SHARE = 4
-"""Nor is one of less than this part of the topic: all of it would be sent for one part in so many."""
 
 
 class RestateSource:
@@ -31,10 +27,10 @@ class RestateSource:
 
     async def position(self, topic: str) -> Position:
         """Return the topic's bounds now."""
-        info = await self._info(topic)
+        info = _decode(await self._ingress.call(topic, "info", seconds=ANSWER_SECONDS))
         said = info.answer
         last = Answer() if said is None else Answer(said.start, said.end or 0, said.chunks)
-        return Position(info.head, info.tail, info.closed, last)
+        return Position(info.head, info.tail, info.closed, last, info.bytes if info.whole else None)
 
     async def open(self, topic: str, opening: str, *, wait: float) -> messages.Batch:
         """Pull from the tail, as an opening: `hub.opened` is told where that is, or the answer says so."""
@@ -44,18 +40,16 @@ class RestateSource:
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
     ) -> messages.Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news."""
-        if join and not wait and limit is not None and limit >= WHOLE_FROM:
-            info = await self._info(topic)
-            if info.whole and limit * WHOLE_SHARE >= info.tail - info.head:
-                try:
-                    return await self._ingress.pull(
-                        topic, offset, limit=limit, subscriber=self._subscriber, join=join, whole=True
-                    )
-                except OffsetGone:
-                    raise
-                except PubsubError:
-                    pass  # it finds nothing, or Restate does not know it before the object is registered anew
         return await self._ingress.pull(topic, offset, limit=limit, wait=wait, subscriber=self._subscriber, join=join)
+
+    async def history(self, topic: str, offset: int, *, limit: int, join: bool, reading: str) -> messages.Batch:
+        """Return messages out of the topic's whole state, or hand them to `Hub.read`.
+
+        Restate does not know the handler before the object is registered anew: then this fails.
+        """
+        return await self._ingress.history(
+            topic, offset, limit=limit, subscriber=self._subscriber, join=join, reading=reading
+        )
 
     async def release(self, topic: str) -> None:
         """Take out what this replica has waiting: its suspended pull ends at once.
@@ -64,9 +58,6 @@ class RestateSource:
         """
         nobody = calls.Subscription(0, "", self._subscriber, cancel=True)
         await self._ingress.send(topic, "subscribe", msgspec.json.encode(nobody), seconds=ANSWER_SECONDS)
-
-    async def _info(self, topic: str) -> _Info:
-        return _decode(await self._ingress.call(topic, "info", seconds=ANSWER_SECONDS))
 
 
 class _Answer(msgspec.Struct):
@@ -79,6 +70,7 @@ class _Info(msgspec.Struct):
     head: int
     tail: int
     closed: bool
+    bytes: int = 0
     answer: _Answer | None = None
     whole: bool = False
 

@@ -11,16 +11,17 @@ from typing import NamedTuple, Protocol
 from restate_pubsub.errors import OffsetGone, PullTimeout, TopicClosed
 from restate_pubsub.protocol.answers import Answer
 from restate_pubsub.protocol.joined import joined, runs
-from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.protocol.messages import Batch, Message, Place
 
 
 class Position(NamedTuple):
-    """A topic's bounds at one moment, and where its last answer is."""
+    """A topic's bounds at one moment, and where its last answer is; its bytes, where it may be read as a whole."""
 
     head: int
     tail: int
     closed: bool = False
     answer: Answer = Answer()
+    whole: int | None = None
 
 
 class Source(Protocol):
@@ -57,6 +58,17 @@ class Source(Protocol):
 
         """
 
+    async def history(self, topic: str, offset: int, *, limit: int, join: bool, reading: str) -> Batch:
+        """Return messages as `pull` does, of a topic that may be read as a whole: at once, and in few steps.
+
+        Where the log can, it gives them to `Hub.read` with the word `reading`, and returns none.
+
+        Raises:
+            OffsetGone: `offset` is below the head.
+            PubsubError: `pull` is to be asked.
+
+        """
+
     async def release(self, topic: str) -> None:
         """Tell the log that nobody here waits for news of the topic any more; otherwise its pull times out."""
 
@@ -86,8 +98,13 @@ class MemorySource:
         """Seconds by which a pull's wait is over too early."""
         self.failing: Exception | None = None
         """Raised by every call while set."""
-        self.opened: Callable[[str, str, int, int], bool] = lambda _topic, _opening, _head, _tail: False
+        self.whole: int | None = None
+        """How large topics are said to be, where they may be read as a whole."""
+        self.opened: Callable[[str, str, Place], bool] = lambda _topic, _opening, _place: False
         """Told the position of a topic that is opened; returns whether its pull is to wait."""
+        self.read: Callable[[str, Batch], bool] = lambda _reading, _batch: False
+        """Given what `history` has read; returns whether that is waited for."""
+        self.histories = 0
 
     def _topic(self, topic: str) -> _MemoryTopic:
         return self._topics.setdefault(topic, _MemoryTopic())
@@ -129,14 +146,14 @@ class MemorySource:
         if self.failing is not None:
             raise self.failing
         log = self._topic(topic)
-        return Position(log.head, log.tail, log.closed, Answer().after(log.head, log.messages))
+        return Position(log.head, log.tail, log.closed, Answer().after(log.head, log.messages), self.whole)
 
     async def open(self, topic: str, opening: str, *, wait: float) -> Batch:
         """Tell `opened` the position, and wait; or return it."""
-        head, tail, closed, _ = await self.position(topic)
-        if not closed and self.opened(topic, opening, head, tail):
+        head, tail, closed, _, whole = await self.position(topic)
+        if not closed and self.opened(topic, opening, Place(head, tail, whole)):
             return await self.pull(topic, tail, wait=wait)
-        return Batch(tail, (), tail, closed, head)
+        return Batch(tail, (), tail, closed, head, whole=whole)
 
     async def pull(
         self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
@@ -166,6 +183,12 @@ class MemorySource:
             found = joined(runs(messages, "text"), 2**30)
             return Batch(offset, found.messages, after, closed=ended, head=log.head, spans=found.spans)
         return Batch(offset, messages, after, closed=ended, head=log.head)
+
+    async def history(self, topic: str, offset: int, *, limit: int, join: bool, reading: str) -> Batch:
+        """Give `read` the messages from `offset` on, or return them."""
+        self.histories += 1
+        batch = await self.pull(topic, offset, limit=limit, join=join)
+        return Batch(offset, (), offset, head=batch.head) if self.read(reading, batch) else batch
 
     async def release(self, topic: str) -> None:
         """Forget those who were waiting and have been cancelled."""

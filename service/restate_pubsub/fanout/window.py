@@ -37,12 +37,16 @@ class Begin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The log has said where the topic is; `asked_at` is the window's tail when it was asked."""
+    """The log has said where the topic is; `asked_at` is the window's tail when it was asked.
+
+    `whole` is the topic's bytes where it may be read as a whole.
+    """
 
     head: int
     tail: int
     closed: bool
     asked_at: int
+    whole: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class Window:
         self.located = False
         self.restarted = -1
         """Where the newest event is, of those that came here, that replaces an attempt of a stream."""
+        self.whole: int | None = None
+        """About how many bytes the topic has, where it may be read as a whole."""
         self._end: int | None = None
         self._encode = encode
         self._max_bytes = max_bytes
@@ -146,6 +152,7 @@ class Window:
             self.head = news.head
             self._end = None
         self._raise_head(news.head)
+        self.whole = news.whole
         if news.tail >= self.tail:  # otherwise it was said before what has come since
             self._end = news.tail if news.closed else None
 
@@ -162,6 +169,8 @@ class Window:
             for at, message in enumerate(new, self.tail):
                 if message.event == RESTART_EVENT:
                     self.restarted = at
+            if self.whole is not None:
+                self.whole += sum([len(message.data) for message in new])
             self.ring.extend([self._encode(at, message) for at, message in enumerate(new, self.tail)])
             self._end = batch.next_offset if batch.closed else None
         if batch.head is not None:

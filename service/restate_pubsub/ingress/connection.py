@@ -23,6 +23,7 @@ from restate_pubsub.ingress import address, answers
 from restate_pubsub.ingress.answers import Answer, Target
 from restate_pubsub.ingress.reasons import reason
 from restate_pubsub.ingress.sessions import Sessions
+from restate_pubsub.protocol.calls import PullRequest
 from restate_pubsub.protocol.names import CLIENT_HEADER
 from restate_pubsub.proxies import proxy_for
 
@@ -178,7 +179,6 @@ class Ingress:
         limit: int | None = None,
         subscriber: str | None = None,
         join: bool = False,
-        whole: bool = False,
         opening: str | None = None,
     ) -> Batch:
         """Return messages from `offset` on, or wait up to `wait` seconds for news; errors are those of `call`.
@@ -186,8 +186,7 @@ class Ingress:
         Without an offset it is the tail: for a subscriber, whose answer says where that is. `opening`: see
         `PullRequest`.
 
-        `join`: those that continue one another may come as one; `spans` says which. `whole`: ask `history`, which is
-        faster for much of a topic that is small, never waits, and need not find what `pull` finds.
+        `join`: those that continue one another may come as one; `spans` says which.
 
         Raises:
             OffsetGone: `offset` is below the head.
@@ -203,9 +202,22 @@ class Ingress:
             request["join"] = True
         if opening is not None:
             request["opening"] = opening
-        handler = "history" if whole else "pull"
-        raw = await self.call(topic, handler, msgspec.json.encode(request), seconds=wait + SPARE_SECONDS)
-        return answers.pulled(raw, offset or 0, self.target(topic, handler), named=subscriber is not None)
+        raw = await self.call(topic, "pull", msgspec.json.encode(request), seconds=wait + SPARE_SECONDS)
+        return answers.pulled(raw, offset or 0, self.target(topic, "pull"), named=subscriber is not None)
+
+    async def history(self, topic: str, offset: int, *, limit: int, subscriber: str, join: bool, reading: str) -> Batch:
+        """Return messages as `pull` does, of a topic that is small: faster, and without waiting.
+
+        `reading`: see `PullRequest`; what was handed over is not in the answer.
+
+        Raises:
+            OffsetGone: `offset` is below the head.
+            PubsubError: `pull` is to be asked, whatever else it says.
+
+        """
+        request = PullRequest(offset, limit, 0.0, subscriber, join=join, reading=reading)
+        raw = await self.call(topic, "history", msgspec.json.encode(request), seconds=SPARE_SECONDS)
+        return answers.pulled(raw, offset, self.target(topic, "history"), named=True)
 
     def target(self, topic: str, handler: str) -> Target:
         """Return what error texts name of a call."""

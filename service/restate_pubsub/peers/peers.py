@@ -15,7 +15,7 @@ from restate_pubsub.protocol.peers import Subscriber, line
 if TYPE_CHECKING:
     from restate_pubsub.peers.allowed import AllowedPeers
     from restate_pubsub.peers.observer import PeerObserver
-    from restate_pubsub.protocol.messages import Batch
+    from restate_pubsub.protocol.messages import Batch, Place
 
 MOST_BYTES = 1024 * 1024
 """News larger than this are pulled by each replica, in parts."""
@@ -32,8 +32,11 @@ class LocalReaders(Protocol):
     def follows(self, topic: str) -> bool:
         """Whether anybody here reads the topic."""
 
-    def opened(self, topic: str, opening: str, head: int, tail: int) -> bool:
+    def opened(self, topic: str, opening: str, place: Place) -> bool:
         """Take a topic's position that the pull of an opening has read; return whether that is to wait."""
+
+    def read(self, reading: str, batch: Batch) -> bool:
+        """Take what was read for somebody here; return whether it is still waited for."""
 
     def deliver(self, topic: str, batch: Batch) -> None:
         """Take durable news of a topic."""
@@ -67,9 +70,13 @@ class Peers:
         if (peer := self._peer(subscriber)) is not None:
             self._link(peer)
 
-    def opened(self, topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+    def opened(self, topic: str, subscriber: str, opening: str, place: Place) -> bool:
         """Tell the topic's position to the readers here, if it is this replica that opens it."""
-        return Subscriber.read(subscriber) == self._here and self._local.opened(topic, opening, head, tail)
+        return Subscriber.read(subscriber) == self._here and self._local.opened(topic, opening, place)
+
+    def read(self, subscriber: str, reading: str, batch: Batch) -> bool:
+        """Hand what was read to the readers here, if it is this replica that asked for it."""
+        return Subscriber.read(subscriber) == self._here and self._local.read(reading, batch)
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the marks of the replicas that can be handed the news.

@@ -9,7 +9,7 @@ A `restart` of an older version does not say how many there were. Then a run tel
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -35,8 +35,10 @@ class _Restart(msgspec.Struct):
     count: int | None = None
 
 
-def without_abandoned(start: int, entries: Iterable[Entry]) -> list[Entry | Gap]:
+def without_abandoned(start: int, entries: Sequence[Entry]) -> list[Entry | Gap]:
     """Leave out abandoned attempts of the entries from offset `start` on, if something follows that covers them."""
+    if not any(entry.event == RESTART_EVENT for entry in entries):
+        return list(entries)
     kept: list[tuple[int, Entry | Gap]] = []
     at = start
     for entry in entries:

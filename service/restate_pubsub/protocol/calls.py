@@ -69,7 +69,8 @@ class PullRequest(msgspec.Struct):
     """The input of `pull`; fields of other versions are passed over.
 
     `opening` is a word that a replica makes up for the pull with which it begins to follow a topic: that gives it the
-    topic's position, at once and in process where the pull runs there, as the answer everywhere else.
+    topic's position, at once and in process where the pull runs there, as the answer everywhere else. `reading` is one
+    for a read that need not wait: where it runs there, it is handed over, and the answer is empty.
     """
 
     offset: int | None = None
@@ -78,6 +79,7 @@ class PullRequest(msgspec.Struct):
     subscriber: str | None = None
     join: bool = False
     opening: str | None = None
+    reading: str | None = None
 
 
 class Subscription(msgspec.Struct, omit_defaults=True):
@@ -115,6 +117,7 @@ class PullResponse(msgspec.Struct, rename="camel"):
     head: int | None = None
     spans: dict[int, int] = {}
     trace: str = ""
+    whole: int | None = None
 
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -387,6 +390,7 @@ def _extras(batch: Batch, *, with_offset: bool) -> bytes:
             b',"head":%d' % batch.head if batch.head is not None else b"",
             b',"spans":' + msgspec.json.encode(batch.spans) if batch.spans else b"",
             b',"trace":' + msgspec.json.encode(batch.trace) if batch.trace else b"",
+            b',"whole":%d' % batch.whole if batch.whole is not None else b"",
         )
     )
 
@@ -402,7 +406,8 @@ def decode_pull_response(raw: bytes, requested: int) -> Batch:
     answer, texts, _ = decode_messages(raw, PullResponse, "pull response", "messages")
     offset = requested if answer.offset is None else answer.offset
     found = named(offset, texts, answer.events, answer.spans)
-    return Batch(offset, found, answer.next_offset, answer.closed, answer.head, answer.spans, answer.trace)
+    spans, trace = answer.spans, answer.trace
+    return Batch(offset, found, answer.next_offset, answer.closed, answer.head, spans, trace, answer.whole)
 
 
 def encode_notification(batch: Batch) -> bytes:

@@ -20,6 +20,9 @@ JOINED_MAX_BYTES = 64 * 1024
 """A longer run is read as several: a reader's message stays small enough to be passed on."""
 MAX_FIELD_LENGTH = 64
 
+Frame = tuple[bytes, bytes, str | None]
+"""What the messages of a run have in common: what is before the text, what is after it, and the event's name."""
+
 
 class Run(NamedTuple):
     """Consecutive messages as one: `data` is JSON, its text begins at byte `at`, and `lengths` are its pieces'.
@@ -38,7 +41,7 @@ class Run(NamedTuple):
         """The byte at which the text ends."""
         return self.at + sum(self.lengths)
 
-    def frame(self) -> tuple[bytes, bytes, str | None]:
+    def frame(self) -> Frame:
         """Return what all its messages have in common."""
         return self.data[: self.at], self.data[self.stop :], self.event
 
@@ -179,32 +182,34 @@ class _Joiner:
 
     def __init__(self, max_bytes: int, each: int) -> None:
         self._found = Joined()
-        self._together: list[Entry] = []  # what continues one another, and may go on
+        self._first: Entry | None = None  # what may go on
+        self._frame: Frame | None = None  # that of the texts, if it is a run
+        self._texts: list[bytes] = []  # of all that continue one another
+        self._count = 0  # the offsets that they cover
         self._size = self._all = 0  # the bytes of that, and of everything
         self._before = self._left_out = 0  # offsets left out before that, and after it
         self._max, self._each = max_bytes, each
 
     def take(self, entry: Entry) -> bool:
         """Take an entry; False where it is too much."""
-        goes_on = self._goes_on(entry)
-        size = sum(entry.lengths) if goes_on and isinstance(entry, Run) else len(entry.data)
-        if self._together and self._all + size > self._max:
+        frame, text, size, goes_on = None, b"", len(entry.data), False
+        if isinstance(entry, Run):  # its lengths are added up once only: there are as many as messages
+            stop = entry.stop
+            frame, text = (entry.data[: entry.at], entry.data[stop:], entry.event), entry.data[entry.at : stop]
+            goes_on = entry.continues and frame == self._frame and self._size + len(text) <= self._each
+            if goes_on:
+                size = len(text)
+        if self._first is not None and self._all + size > self._max:
             return False
         if not goes_on:
             self._finish()
             self._before, self._left_out = self._left_out, 0
-        self._together.append(entry)
+            self._first, self._frame = entry, frame
+        self._texts.append(text)
+        self._count += span(entry)
         self._size += size
         self._all += size
         return True
-
-    def _goes_on(self, entry: Entry) -> bool:
-        if not (self._together and isinstance(entry, Run) and entry.continues):
-            return False
-        first = self._together[0]
-        return (
-            isinstance(first, Run) and self._size + sum(entry.lengths) <= self._each and first.frame() == entry.frame()
-        )
 
     def leave_out(self, count: int) -> None:
         """Leave out so many offsets: what follows begins a message of its own."""
@@ -212,27 +217,24 @@ class _Joiner:
         self._left_out += count
 
     def _finish(self) -> None:
-        if self._together:
-            found, covered = self._found, self._before + sum(map(span, self._together))
+        if self._first is not None:
+            found, covered = self._found, self._before + self._count
             if covered > 1:
                 found.spans[len(found.messages)] = covered
-            found.messages.append(_one(self._together))
+            found.messages.append(self._one(self._first))
             found.count += covered
-        self._together, self._size = [], 0
+        self._first, self._frame, self._texts, self._count, self._size = None, None, [], 0, 0
+
+    def _one(self, first: Entry) -> Message:
+        if len(self._texts) == 1 or self._frame is None:
+            return Message(first.data, first.event)
+        before, after, event = self._frame
+        return Message(b"".join((before, *self._texts, after)), event)
 
     def finished(self) -> Joined:
         """Finish what may go on, and return all."""
         self._finish()
         return self._found
-
-
-def _one(together: Sequence[Entry]) -> Message:
-    first = together[0]
-    if len(together) == 1 or not isinstance(first, Run):
-        return Message(first.data, first.event)
-    before, after, event = first.frame()
-    texts = [run.data[run.at : run.stop] for run in together if isinstance(run, Run)]
-    return Message(b"".join((before, *texts, after)), event)
 
 
 def _cut(run: Entry, max_bytes: int) -> Iterator[Entry]:

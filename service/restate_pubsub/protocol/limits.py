@@ -8,6 +8,8 @@ DEFAULT_PULL_TIMEOUT = 30.0
 """Seconds that a pull waits, if its caller does not say."""
 JOINED_READ = 16
 """A pull that joins may cover so many times more offsets than it gives messages."""
+WHOLE_MAX_BYTES = 8 * 1024 * 1024
+"""A topic of more bytes is not sent along with a call: Restate and this process would hold all of it at once."""
 DEFAULT_IDEMPOTENCY_RETENTION = 60 * 60.0
 """Seconds for which a repeated idempotency key is known."""
 

@@ -23,13 +23,22 @@ class Message(NamedTuple):
     event: str | None = None
 
 
+class Place(NamedTuple):
+    """Where a topic is at one moment: its head and tail, and its bytes where it may be read as a whole (`history`)."""
+
+    head: int
+    tail: int
+    whole: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Consecutive messages from `offset` on; a reader that has them goes on at `next_offset`.
 
     `closed`: nothing will follow `next_offset`. `head`: the topic's head, where the sender knows it. `spans` says how
     many offsets a message covers, by its index, where messages were joined and it is more than one. `trace` is the
-    `traceparent` of the write that these are the news of, where that is traced.
+    `traceparent` of the write that these are the news of, where that is traced. `whole` is `Place.whole`, in the answer
+    to an opening.
     """
 
     offset: int
@@ -39,6 +48,7 @@ class Batch:
     head: int | None = None
     spans: Mapping[int, int] = field(default_factory=dict)
     trace: str = ""
+    whole: int | None = None
 
     def placed(self) -> Iterator[tuple[int, Message]]:
         """Yield each message with the offset at which it begins."""

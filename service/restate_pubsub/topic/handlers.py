@@ -16,8 +16,8 @@ from restate_pubsub.protocol import calls
 from restate_pubsub.protocol.answers import Answer
 from restate_pubsub.protocol.calls import Subscription
 from restate_pubsub.protocol.json_text import compact
-from restate_pubsub.protocol.limits import JOINED_READ
-from restate_pubsub.protocol.messages import Batch, Message
+from restate_pubsub.protocol.limits import JOINED_READ, WHOLE_MAX_BYTES
+from restate_pubsub.protocol.messages import Batch, Message, Place
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import asking, remembered, state, waiters
 from restate_pubsub.topic.append import Request, append
@@ -51,8 +51,6 @@ from restate_pubsub.topic.waiters import NEWS_BYTES, NEWS_MESSAGES, is_awakeable
 
 CONFIRM_SECONDS = 10.0
 """A pull that has waited for so long looks whether it is among those who wait."""
-WHOLE_MAX_BYTES = 8 * 1024 * 1024
-"""A topic of more bytes is not sent along with a call: Restate and this process would hold all of it at once."""
 STREAM_BYTES = 1024
 """What a remembered stream counts there, with its keys."""
 
@@ -210,11 +208,14 @@ class Handlers:
         check_topic(ctx.key, self.options.limits)
         if request.subscriber is not None and self.options.readers is not None:
             self.options.readers.meet(request.subscriber)
-        bounds = await _bounds(ctx)
+        topic = await _topic(ctx)
+        bounds = topic.bounds
         offset = bounds.tail if request.offset is None else request.offset
         batch = await self._read(ctx, bounds, offset, request)
-        if batch is None and request.opening is not None and not await self._opened(ctx, bounds, request):
-            batch = Batch(offset, (), offset, head=bounds.head)
+        if batch is None and request.opening is not None:
+            place = Place(bounds.head, bounds.tail, self._whole(topic))
+            if not await self._opened(ctx, place, request):
+                batch = Batch(offset, (), offset, head=bounds.head, whole=place.whole)
         if batch is None:
             batch = await self._wait(ctx, offset, request)
         return _answered(batch, request)
@@ -222,7 +223,7 @@ class Handlers:
     async def history(self, ctx: SharedContext, raw: bytes) -> bytes:
         """Return messages as `pull` does, out of the state that Restate sends along: 408 where `pull` is to be asked.
 
-        It never waits, and makes no entry in the journal.
+        It never waits, and makes no entry in the journal. Who asks from this very process is given them as they are.
         """
         request = calls.decode_pull(raw)
         check_topic(ctx.key, self.options.limits)
@@ -237,6 +238,9 @@ class Handlers:
         if batch is None:
             msg = f"Topic {ctx.key!r} has nothing yet from offset {offset} on: ask pull, which waits"
             raise PullTimeout(msg)
+        readers, who, word = self.options.readers, request.subscriber or "", request.reading
+        if readers is not None and word is not None and readers.read(who, word, batch):
+            batch = Batch(offset, (), offset, head=batch.head)
         return _answered(batch, request)
 
     async def _read(self, ctx: Reading, bounds: Bounds, offset: int, request: calls.PullRequest) -> Batch | None:
@@ -260,7 +264,7 @@ class Handlers:
             raise PubsubError(msg)
         return replace(batch, head=bounds.head)
 
-    async def _opened(self, ctx: SharedContext, bounds: Bounds, request: calls.PullRequest) -> bool:
+    async def _opened(self, ctx: SharedContext, place: Place, request: calls.PullRequest) -> bool:
         """Tell who opens the topic where it is, and return whether that has worked: it has, if it is this process.
 
         Journaled: a retry elsewhere goes on to wait, or does not. Nobody is told twice, unless the first call of all
@@ -269,7 +273,7 @@ class Handlers:
         readers, who, word = self.options.readers, request.subscriber or "", request.opening or ""
 
         def told() -> bytes:
-            here = readers is not None and readers.opened(ctx.key, who, word, bounds.head, bounds.tail)
+            here = readers is not None and readers.opened(ctx.key, who, word, place)
             return msgspec.json.encode(here)
 
         return msgspec.json.decode(await ctx.note("opened", told), type=bool)
@@ -314,30 +318,35 @@ class Handlers:
                 "tail": bounds.tail,
                 "closed": bounds.closed,
                 "bytes": bounds.size,
-                "whole": self.options.sent_along is not None and _may_be_sent_along(topic),
+                "whole": self._whole(topic) is not None,
                 "answer": _described(topic.answer),
                 "subscribers": len(state.decode_subscriptions(waiting)),
                 "retention": {"messages": retention.messages, "bytes": retention.size, "idleSeconds": retention.idle},
             }
         )
 
+    def _whole(self, topic: Topic) -> int | None:
+        """Return a topic's bytes if `history` may be asked: all that is stored is known to be small, and in pages."""
+        bounds, (first, stop) = topic.bounds, topic.streams or (0, 0)
+        counted = bounds.sized_from <= bounds.swept and topic.streams is not None
+        size = bounds.size + (stop - first) * STREAM_BYTES
+        pages = topic.policy is not None and topic.policy.pages
+        known = self.options.sent_along is not None and counted and pages
+        return size if known and size <= WHOLE_MAX_BYTES else None
+
+
+async def _topic(ctx: Reading) -> Topic:
+    return state.decode_topic((await ctx.get(state.METADATA_KEY))[0])
+
 
 async def _bounds(ctx: Reading) -> Bounds:
-    return state.decode_topic((await ctx.get(state.METADATA_KEY))[0]).bounds
+    return (await _topic(ctx)).bounds
 
 
 def _answered(batch: Batch, request: calls.PullRequest) -> bytes:
     """Return a pull's answer; who names itself is told more."""
     named = request.subscriber is not None
     return calls.encode_pull_response(batch if named else replace(batch, head=None, trace=""), with_offset=named)
-
-
-def _may_be_sent_along(topic: Topic) -> bool:
-    """Whether `history` may be asked: all that is stored is known to be small, and lies in pages."""
-    bounds, (first, stop) = topic.bounds, topic.streams or (0, 0)
-    counted = bounds.sized_from <= bounds.swept and topic.streams is not None
-    size = bounds.size + (stop - first) * STREAM_BYTES
-    return counted and size <= WHOLE_MAX_BYTES and topic.policy is not None and topic.policy.pages
 
 
 def _described(answer: Answer) -> dict[str, Any] | None:

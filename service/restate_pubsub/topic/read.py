@@ -66,11 +66,14 @@ async def read(
     `max_entries` stored entries are.
     """
     entries: list[Entry] = []
-    total = 0
-    async for entry in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
-        entries.append(entry)
-        total += len(entry.data) if join else written_bytes(entry)
-        if total > max_bytes or (join and len(entries) == max_entries):
+    total, enough = 0, False
+    async for some in _stored(ctx, bounds, plan_read(bounds, offset, max_messages)):
+        for entry in some:
+            entries.append(entry)
+            total += len(entry.data) if join else written_bytes(entry)
+            if enough := total > max_bytes or (join and len(entries) == max_entries):
+                break
+        if enough:
             break
     if join:
         found = joined(without_abandoned(offset, entries), max_bytes)
@@ -90,8 +93,8 @@ def _within(messages: list[Message], max_bytes: int) -> list[Message]:
     return messages
 
 
-async def _stored(ctx: Reading, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[Entry]:
-    """Yield what there is of the plan's messages, in order; end early at one that is gone."""
+async def _stored(ctx: Reading, bounds: Bounds, plan: ReadPlan) -> AsyncIterator[list[Entry]]:
+    """Yield what there is of the plan's messages, in order, some at a time; end early at one that is gone."""
     at = plan.start
     rounds = [plan.pages[first : first + PAGES_PER_ROUND] for first in range(0, len(plan.pages), PAGES_PER_ROUND)]
     for pages in rounds:
@@ -99,20 +102,19 @@ async def _stored(ctx: Reading, bounds: Bounds, plan: ReadPlan) -> AsyncIterator
             stop = min((page + 1) * PAGE, plan.stop)
             if value is not None:
                 found = _sealed(value, at, stop)
-                for entry in found:
-                    yield entry
+                yield found
                 at += sum(map(span, found))
             else:
                 about = state.decode_unsealed((await ctx.get(state.unsealed_key(page)))[0], page)
-                async for entry in _by_keys(ctx, range(at, stop), about, {}, sure=False):
-                    yield entry
-                    at += span(entry)
+                async for found in _by_keys(ctx, range(at, stop), about, {}, sure=False):
+                    yield found
+                    at += sum(map(span, found))
             if at < stop:
                 return
     if plan.keys:
         about = UnsealedPage(bounds.open_events, {at: bounds.open_size(at) for at in plan.keys}, bounds.open_joins)
-        async for entry in _by_keys(ctx, plan.keys, about, bounds.open_data):
-            yield entry
+        async for found in _by_keys(ctx, plan.keys, about, bounds.open_data):
+            yield found
 
 
 def _sealed(value: bytes, start: int, stop: int) -> list[Entry]:
@@ -124,8 +126,8 @@ def _sealed(value: bytes, start: int, stop: int) -> list[Entry]:
 
 async def _by_keys(
     ctx: Reading, offsets: range, about: UnsealedPage, inlined: Mapping[int, bytes], *, sure: bool = True
-) -> AsyncIterator[Entry]:
-    """Yield messages of one page that is not sealed, up to the first that is gone.
+) -> AsyncIterator[list[Entry]]:
+    """Yield messages of one page that is not sealed, some at a time, up to the first that is gone.
 
     Not `sure`: its page was looked for first. What is found in a second place counts only if the head has not passed
     it when all was read: a killed write may have left something there that nobody ever counted.
@@ -142,11 +144,10 @@ async def _by_keys(
             return
         here = part[: None if missing is None else missing - start]
         messages = [Message(found[at], about.events.get(at)) for at in here]
-        for entry in state.entries_of(start, messages, about.joins):
-            yield entry
+        yield state.entries_of(start, messages, about.joins)
         if missing is not None:
-            for entry in [] if page is None else _sealed(page, missing, offsets.stop):
-                yield entry
+            if page is not None:
+                yield _sealed(page, missing, offsets.stop)
             return
 
 

@@ -15,7 +15,7 @@ from restate_pubsub.protocol.answers import NO_ANSWER, Answer
 from restate_pubsub.protocol.calls import StreamRef, Subscription, decode
 from restate_pubsub.protocol.joined import Entry, Run, pieces, runs, span
 from restate_pubsub.protocol.json_text import Mask
-from restate_pubsub.protocol.messages import Batch, Message, event_names, join, named
+from restate_pubsub.protocol.messages import Batch, Message, event_names, join
 from restate_pubsub.topic.log import PAGE, Bounds, Joining, Stretch, UnsealedPage, emptied
 from restate_pubsub.topic.policy import Policy, StoredPolicy
 from restate_pubsub.topic.streams import Halt, KnownStream
@@ -347,11 +347,17 @@ def decode_entries(raw: bytes) -> tuple[int, list[Entry]]:
         msg = f"The page at offset {page.offset} holds neither messages nor runs: another version wrote it"
         raise PubsubError(msg)
     texts = [mask.restore(bytes(value)) for value in values]
-    spans = {run.index: len(run.lengths) for run in page.runs}
-    entries: list[Entry] = list(named(page.offset, texts, page.events, spans))
-    for run in page.runs:
-        data, event = entries[run.index][:2]
-        entries[run.index] = Run(data, event, run.at, run.lengths, run.continues)
+    stored = {run.index: run for run in page.runs}
+    entries: list[Entry] = []
+    at = page.offset
+    for index, text in enumerate(texts):
+        event = page.events.get(str(at)) if page.events else None
+        if (run := stored.get(index)) is None:
+            entries.append(Message(text, event))
+            at += 1
+        else:
+            entries.append(Run(text, event, run.at, run.lengths, run.continues))
+            at += len(run.lengths)
     return page.offset, entries
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from restate_pubsub.protocol.calls import StreamRef, Subscription, encode_notification
 from restate_pubsub.protocol.limits import DEFAULT_PULL_TIMEOUT, Limits
-from restate_pubsub.protocol.messages import Batch
+from restate_pubsub.protocol.messages import Batch, Place
 from restate_pubsub.protocol.names import check_topic
 from restate_pubsub.topic import remembered, state, waiters
 from restate_pubsub.topic.context import ExclusiveContext, Reading
@@ -42,11 +42,17 @@ class Readers(Protocol):
     def meet(self, subscriber: str) -> None:
         """Somebody pulls, who may be a peer: its news can be handed over later if it is reached by then."""
 
-    def opened(self, topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+    def opened(self, topic: str, subscriber: str, opening: str, place: Place) -> bool:
         """Tell the topic's position to the replica that opens it; return whether its pull is to wait from the tail.
 
         It is not where the replica is another one, where it has given up this opening, or where it has yet to be given
         what lies before the tail.
+        """
+
+    def read(self, subscriber: str, reading: str, batch: Batch) -> bool:
+        """Hand what was read to the replica that asked for it; return whether it takes it, and needs no answer.
+
+        It does not where it is another one, or has given up this reading.
         """
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:

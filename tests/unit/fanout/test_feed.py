@@ -43,6 +43,10 @@ class Scripted:
         (self.pulled if limit is None and wait else self.read).put_nowait((offset, answer))
         return await answer
 
+    async def history(self, topic: str, offset: int, *, limit: int, join: bool, reading: str) -> Batch:
+        del reading
+        return await self.pull(topic, offset, limit=limit, join=join)
+
     async def release(self, _topic: str) -> None:
         pass
 
@@ -74,7 +78,7 @@ def batch(start: int, stop: int, *, closed: bool = False, head: int | None = Non
 
 
 def fail(answer: asyncio.Future[Batch], error: Exception, case: Case, position: Position) -> None:
-    case.source.head, case.source.tail, case.source.closed, _ = position
+    case.source.head, case.source.tail, case.source.closed, *_ = position
     answer.set_exception(error)
 
 

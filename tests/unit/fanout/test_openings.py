@@ -15,7 +15,7 @@ from restate_pubsub.fanout.puller import Phase
 from restate_pubsub.fanout.source import MemorySource
 from restate_pubsub.fanout.steps import Began, End, Reset
 from restate_pubsub.fanout.window import Start
-from restate_pubsub.protocol.messages import Batch
+from restate_pubsub.protocol.messages import Batch, Place
 from support.following import Following, encoded, lines, numbers
 from support.waiting import until
 
@@ -87,7 +87,7 @@ async def test_where_nobody_says_it_the_question_is_asked_by_itself(
     log.silent = True
     async with Following(hub.open("t", Start())) as reader:
         await reader.is_told(lines(0, 3))
-        assert not hub.opened("t", log.words[0], 0, 3)
+        assert not hub.opened("t", log.words[0], Place(0, 3))
         log.append("t", *numbers(3, 4))
         await reader.is_told(lines(0, 4))
         assert 1 == len(log.words)
@@ -121,10 +121,10 @@ async def test_a_position_is_taken_from_the_opening_of_this_feed_alone(hub: Hub,
     log.silent = True
     reader = hub.open("t", Start("latest"))
     await until(lambda: bool(log.words), "the opening")
-    assert not hub.opened("t", "another", 0, 1)
-    assert not hub.opened("elsewhere", log.words[0], 0, 1)
+    assert not hub.opened("t", "another", Place(0, 1))
+    assert not hub.opened("elsewhere", log.words[0], Place(0, 1))
     assert not reader.feed.window.located
-    assert hub.opened("t", log.words[0], 0, 3)
+    assert hub.opened("t", log.words[0], Place(0, 3))
     assert 3 == reader.feed.window.tail
     reader.close()
 
@@ -136,7 +136,7 @@ async def test_a_pull_from_beyond_what_the_feed_has_is_not_to_wait(hub: Hub, log
         await until(lambda: bool(log.words), "the opening")
         await reader.reader.feed.locate()
         log.append("t", *numbers(3, 5))
-        assert not hub.opened("t", log.words[0], 0, 5)
+        assert not hub.opened("t", log.words[0], Place(0, 5))
         reader.reader.feed.puller.pull_now()
         await reader.is_told(Began(3), lines(3, 5))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -241,6 +242,39 @@ def test_history_has_what_lies_in_keys_of_its_own() -> None:
     for offset in (0, 128, 192):
         asked = json.dumps({"offset": offset, "timeout": 0}).encode()
         assert topic.call("pull", asked) == topic.call("history", asked)
+
+
+class Here:
+    """Stands for the readers of one process: takes what is read with the word `waited for`."""
+
+    def __init__(self) -> None:
+        self.taken: Batch | None = None
+
+    def read(self, subscriber: str, reading: str, batch: Batch) -> bool:
+        if (subscriber, reading) != ("here", "waited for"):
+            return False
+        self.taken = batch
+        return True
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "reading"), [("here", "waited for"), ("here", "given up"), ("there", "waited for")]
+)
+def test_history_hands_over_what_is_waited_for_in_its_own_process(subscriber: str, reading: str) -> None:
+    """The answer says nothing more then; else it is the same."""
+    topic, here = Topic(), Here()
+    topic.write(*"abc")
+    topic.handlers.options = replace(topic.handlers.options, readers=here)  # type: ignore[arg-type]
+    asked = {"offset": 1, "limit": 9, "subscriber": subscriber, "join": True}
+    expected = decode_pull_response(topic.call("history", json.dumps(asked).encode()), 1)
+    assert [Message(b'{"text":"bc"}')] == expected.messages
+    found = decode_pull_response(topic.call("history", json.dumps(asked | {"reading": reading}).encode()), 1)
+    if (subscriber, reading) == ("here", "waited for"):
+        assert expected == here.taken
+        assert Batch(1, [], 1, head=0) == found
+    else:
+        assert expected == found
+        assert here.taken is None
 
 
 @pytest.mark.parametrize("offset", [0, 9], ids=["not all of it came", "nothing yet"])

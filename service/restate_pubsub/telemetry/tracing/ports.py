@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import By
     from restate_pubsub.fanout.source import Position, Source
     from restate_pubsub.peers.incoming import TakesNews
-    from restate_pubsub.protocol.messages import Batch
+    from restate_pubsub.protocol.messages import Batch, Place
     from restate_pubsub.topic.steps import Readers
 
 
@@ -39,9 +39,13 @@ class TracedReaders:
         """Somebody pulls, who may be a peer."""
         self._readers.meet(subscriber)
 
-    def opened(self, topic: str, subscriber: str, opening: str, head: int, tail: int) -> bool:
+    def opened(self, topic: str, subscriber: str, opening: str, place: Place) -> bool:
         """Tell the topic's position to the replica that opens it."""
-        return self._readers.opened(topic, subscriber, opening, head, tail)
+        return self._readers.opened(topic, subscriber, opening, place)
+
+    def read(self, subscriber: str, reading: str, batch: Batch) -> bool:
+        """Hand what was read to the replica that asked for it."""
+        return self._readers.read(subscriber, reading, batch)
 
     def takers(self, topic: str, waiting: Iterable[str], news: Batch) -> list[str]:
         """Return the marks of the replicas that can be handed the news."""
@@ -113,6 +117,10 @@ class TracedSource:
     ) -> Batch:
         """Return messages from `offset` on, or wait for news up to `wait` seconds."""
         return await self._pull(topic, self._source.pull(topic, offset, limit=limit, wait=wait, join=join))
+
+    async def history(self, topic: str, offset: int, *, limit: int, join: bool, reading: str) -> Batch:
+        """Return messages from `offset` on, of a topic that may be read as a whole."""
+        return await self._pull(topic, self._source.history(topic, offset, limit=limit, join=join, reading=reading))
 
     async def _pull(self, topic: str, answer: Coroutine[None, None, Batch]) -> Batch:
         with self._tracer.start_as_current_span(
