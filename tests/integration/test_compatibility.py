@@ -16,6 +16,7 @@ from support.harness import (
     ROOT,
     Service,
     call,
+    change_state,
     free_port,
     publish,
     read_all,
@@ -124,6 +125,28 @@ async def test_the_client_reads_joined_messages_as_they_were_written(
     written = await joined(restate, topic)
     for offset in (0, 40, 64, 130, 151, 290):
         assert written[offset:] == await texts(restate, topic, len(written) - offset, offset)
+
+
+async def test_a_page_of_another_version_fails_by_name_and_nothing_is_left_out(
+    restate: RestateServer, service: Service, topic: str
+) -> None:
+    """The client is told, a stream gives nothing for it and nothing of what follows, and the log says why."""
+    await joined(restate, topic)
+    page = (await state_of(restate, topic))["p_1"]
+    await change_state(restate, topic, p_1=page.replace('"joined"', '"later"'))
+    reason = "The page at offset 64 holds neither messages nor runs: another version wrote it"
+    (failed,) = await node("pull", restate.ingress_url, topic, "0", "1")
+    assert reason in failed["error"]
+    for query in ("", "join=false"):
+
+        def told(said: int = len(service.log)) -> bool:
+            return reason in service.log[said:]
+
+        async with stream(service.topic_url(topic, query)) as reader:
+            await until(told, "the log to say so")
+            await change_state(restate, topic, p_1=page)
+            assert (await reader.next()).data["text"].startswith("0 ")
+            await change_state(restate, topic, p_1=page.replace('"joined"', '"later"'))
 
 
 async def test_the_client_goes_on_after_408(restate: RestateServer, topic: str) -> None:

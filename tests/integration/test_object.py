@@ -18,7 +18,18 @@ from hypercorn.config import Config
 
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.commands.registration import Registrar
-from support.harness import Service, call, free_port, publish, query, read_all, state_of, stream, subscribed
+from support.harness import (
+    Service,
+    call,
+    change_state,
+    free_port,
+    publish,
+    query,
+    read_all,
+    state_of,
+    stream,
+    subscribed,
+)
 from support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -102,22 +113,9 @@ async def test_what_a_write_left_that_was_killed_as_it_sealed_goes_with_its_page
     """The page is read as one that was sealed, and truncation clears the keys beside it."""
     messages = [f"{n}".ljust(1000, "x") for n in range(65)]
     await publish(restate, topic, *messages)
-    state = await state_of(restate, topic)
-    left = {key: list(value.encode()) for key, value in state.items()}
-    left |= {f"m_{n}": list(json.dumps(messages[n]).encode()) for n in range(7, 64)}
-    left["unfinished"] = list(b"true")
-    left["e_0"] = list(json.dumps({"size": sum(len(message) + 2 for message in messages[:64]), "events": {}}).encode())
-    change = {"object_key": topic, "new_state": left}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{restate.admin_url}/services/pubsub/state", json=change) as response,
-    ):
-        assert response.status == 202, await response.text()
-
-    async def changed() -> bool:
-        return "e_0" in await state_of(restate, topic)
-
-    await until(changed, "the state to be changed")
+    left = {f"m_{n}": json.dumps(messages[n]) for n in range(7, 64)}
+    size = sum(len(message) + 2 for message in messages[:64])
+    await change_state(restate, topic, **left, unfinished="true", e_0=json.dumps({"size": size, "events": {}}))
     assert messages == await read_all(restate, topic)
     await call(restate, topic, "truncate", 64)
     assert {"messagesMetadata", "m_64"} == set(await state_of(restate, topic))

@@ -236,6 +236,22 @@ async def state_of(restate: RestateServer, topic: str) -> dict[str, str]:
     return {row["key"]: row["value_utf8"] for row in rows}
 
 
+async def change_state(restate: RestateServer, topic: str, **changes: str) -> None:
+    """Set some of a topic's state keys, as an operator can, and wait until they are set."""
+    new = await state_of(restate, topic) | changes
+    body = {"object_key": topic, "new_state": {key: list(value.encode()) for key, value in new.items()}}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{restate.admin_url}/services/pubsub/state", json=body) as response,
+    ):
+        assert response.status == 202, await response.text()
+
+    async def changed() -> bool:
+        return await state_of(restate, topic) == new
+
+    await until(changed, "the state to be changed")
+
+
 class Event(NamedTuple):
     """One Server-Sent Event as a browser would see it."""
 

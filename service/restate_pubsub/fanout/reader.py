@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from restate_pubsub.backoff import Backoff
-from restate_pubsub.errors import PubsubError
+from restate_pubsub.errors import PubsubError, PullTimeout, Unavailable
 from restate_pubsub.fanout.catch_up import Appetite
 from restate_pubsub.fanout.puller import BACKOFF_FIRST, BACKOFF_LONGEST
 from restate_pubsub.fanout.steps import Began, Chunk, End, Reset, Step
@@ -274,7 +274,7 @@ class Reader:
             page = None if not read.task.done() or read.task.cancelled() else read.task.result()
         except PubsubError as error:
             page = None
-            log.debug("catch-up read failed; it is tried again", topic=self.feed.topic, code=error.code)
+            self._say(error)
         if page is not None and offset in page:
             self._backoff = None
             appetite.stop = page.tail
@@ -285,6 +285,12 @@ class Reader:
         if page is None or read.offset == offset:  # otherwise it was another's read, and did not get here
             await self._wait(lambda: not self._is_behind(), self._pause())
         return None
+
+    def _say(self, error: PubsubError) -> None:
+        """Log that a catch-up read failed; the first of a row is a warning, unless it may pass."""
+        passes = self._backoff is not None or isinstance(error, (Unavailable, PullTimeout))
+        say = log.debug if passes else log.warning
+        say("reader cannot catch up; it keeps trying", topic=self.feed.topic, error=str(error), code=error.code)
 
     def _pause(self) -> float:
         """Return the seconds to wait after a failure: more, one after the other."""

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from restate_pubsub.errors import OffsetGone, PullTimeout, Unavailable
+from restate_pubsub.errors import CallFailed, OffsetGone, PubsubError, PullTimeout, Unavailable
 from restate_pubsub.fanout import puller as puller_module
 from restate_pubsub.fanout.catch_up import READ_MESSAGES, Appetite
 from restate_pubsub.fanout.feed import FeedOptions
@@ -233,16 +234,21 @@ async def test_a_reader_that_is_stopped_does_not_wait_for_its_read() -> None:
     await hub.close()
 
 
-@pytest.mark.parametrize("trouble", [Unavailable(), PullTimeout()])
-async def test_a_read_that_fails_is_tried_again(trouble: Exception) -> None:
-    """The reader waits, and loses nothing."""
+@pytest.mark.parametrize(
+    ("trouble", "warnings"), [(Unavailable(), 0), (PullTimeout(), 0), (CallFailed("another version wrote it", 500), 1)]
+)
+async def test_a_read_that_fails_is_tried_again(trouble: PubsubError, warnings: int) -> None:
+    """The reader waits, and loses nothing; the log says why once, where it will not pass by itself."""
     source = Pulled()
     hub = Hub(source, "here", encoded)
     source.append("t", *numbers(0, 10))
     stays = await at_the_tail(hub)
     source.failing = trouble
     async with Following(hub.open("t", Start())) as reader:
-        await until(lambda: source.pulls > 3, "some attempts")
+        with capture_logs() as logs:
+            await until(lambda: source.pulls > 3, "some attempts")
+        said = [line for line in logs if line["event"] == "reader cannot catch up; it keeps trying"]
+        assert [str(trouble)] * warnings == [line["error"] for line in said if line["log_level"] == "warning"]
         assert [] == reader.told
         source.failing = None
         await reader.is_told(lines(0, 10))
