@@ -14,7 +14,7 @@ JAVASCRIPT := clients/javascript/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo demo-react screenshot test test-unit test-bounds test-environments test-fuzz test-agents test-image test-kubernetes test-faults test-proxies test-simulation soak debian-packages generate \
-  test-side-by-side-1 test-side-by-side-2 client release release-image check format image audit lock bench bench-quick bench-sizing clean
+  test-side-by-side-1 test-side-by-side-2 test-side-by-side-3 client release release-image check format image audit lock bench bench-quick bench-sizing clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,17 +84,21 @@ demo-react: $(VENV)/.done $(NODE_MODULES) .agents/$(REACT_AGENT)/.done $(REACT_P
 	@$(BIN)/uv pip install -q --python .agents/$*/bin/python --no-deps -e .
 	@touch $@
 
-test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) $(REACT_CHAT) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
+test: $(VENV)/.done $(NODE_MODULES) $(CLIENTS) $(JAVASCRIPT) $(REACT_PAGE) ## All tests: unit, integration, browser, other people's readers, proxies, chart, short faults
 	@tests/debian-packages missing $(PACKAGES)
-	@$(MAKE) --no-print-directory -j2 test-side-by-side-1 test-side-by-side-2
+	@$(MAKE) --no-print-directory -j3 test-side-by-side-1 test-side-by-side-2 test-side-by-side-3
 
-# Two halves at once, of about the same length: most tests of the second wait for other programs most of the time.
-FIRST_HALF := $(addprefix tests/,unit simulation chart kubernetes release browser javascript clients proxies frameworks)
-SECOND_HALF := $(addprefix tests/,integration faults)
+# Three parts at once, of about the same length: the first computes, the others wait for programs most of the time.
+# What two of them would build is built before.
+FIRST_PART := $(addprefix tests/,unit simulation chart kubernetes release browser javascript)
+SECOND_PART := $(addprefix tests/,clients proxies frameworks faults)
+THIRD_PART := $(addprefix tests/,integration)
 test-side-by-side-1:
-	$(BIN)/pytest -o cache_dir=.pytest_cache/1 $(FIRST_HALF)
+	$(BIN)/pytest -o cache_dir=.pytest_cache/1 $(FIRST_PART)
 test-side-by-side-2:
-	$(BIN)/pytest -o cache_dir=.pytest_cache/2 $(SECOND_HALF)
+	$(BIN)/pytest -o cache_dir=.pytest_cache/2 $(SECOND_PART)
+test-side-by-side-3:
+	$(BIN)/pytest -o cache_dir=.pytest_cache/3 $(THIRD_PART)
 
 PACKAGES ?= chromium faketime haproxy nginx prometheus
 

@@ -87,10 +87,10 @@ def test_markdown_is_wrapped(page: Path) -> None:
     assert [line for line in prose if len(line) > 120 and not line.startswith(("|", "!["))] == []
 
 
-def test_both_halves_of_make_test_are_all_tests() -> None:
-    """A folder that neither half names would not run, and one that both name runs twice."""
+def test_the_parts_of_make_test_are_all_tests() -> None:
+    """A folder that no part names would not run, and one that two name runs twice."""
     makefile = (ROOT / "Makefile").read_text()
-    halves = re.findall(r"^(?:FIRST|SECOND)_HALF := \$\(addprefix tests/,([\w ]+)\)", makefile, re.MULTILINE)
-    folders = [f"tests/{name}" for half in halves for name in half.split()]
+    parts = re.findall(r"^(?:FIRST|SECOND|THIRD)_PART := \$\(addprefix tests/,([\w ]+)\)", makefile, re.MULTILINE)
+    folders = [f"tests/{name}" for part in parts for name in part.split()]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert sorted(folders) == sorted(project["tool"]["pytest"]["ini_options"]["testpaths"])
