@@ -12,10 +12,14 @@ export interface Place {
   tail: number;
 }
 
-/** A token stream was begun again: drop what it wrote from `offset` on. */
+/**
+ * A token stream was begun again: drop what it wrote from `offset` on. `count` is how many messages that were; a writer
+ * of an older version does not say it. Messages of others may lie between them.
+ */
 export interface Restart {
   id: string;
   offset: number;
+  count?: number;
 }
 
 /**
