@@ -14,13 +14,13 @@ from restate_pubsub.fanout.ring import TAKE_MAX_BYTES
 from restate_pubsub.fanout.steps import Chunk, Encode
 from restate_pubsub.fanout.window import HeadMoved, Learnt, News, Window
 from restate_pubsub.protocol.limits import JOINED_READ, WHOLE_MAX_BYTES
+from restate_pubsub.protocol.messages import Batch
 from restate_pubsub.topic.log import PAGE
 
 if TYPE_CHECKING:
     from restate_pubsub.fanout.observer import Observer
     from restate_pubsub.fanout.readings import Readings
     from restate_pubsub.fanout.source import Source
-    from restate_pubsub.protocol.messages import Batch
 
 READ_MESSAGES = 64 * PAGE
 """Most messages in one read: as many as the object gives in one answer. A joined read covers `JOINED_READ` times more
@@ -216,8 +216,8 @@ class CatchUp:
             page = Page(frames, join, self._forget)
             self._pages.append(page)
             self._all.add(page)
-        if batch.closed:
-            self._learn(batch)
+        if batch.closed:  # only where: its messages are no news, and joined ones do not lie one at each offset
+            self._learn(Batch(batch.next_offset, (), batch.next_offset, closed=True, head=batch.head))
         elif batch.head is not None:
             self._learn(HeadMoved(batch.head))
         return frames
@@ -240,7 +240,7 @@ class CatchUp:
             if batch.next_offset > offset:
                 return batch
         # The head has moved into the object's page, or the answer was cut before it reached the reader's offset.
-        return await self._asked(offset, count, join=join)
+        return await self._asked(offset, start + count - offset, join=join)
 
     async def _asked(self, start: int, count: int, *, join: bool) -> Batch:
         """Read, in the way that is faster for so much of this topic."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ from restate_pubsub.fanout.reader import Reader
 from restate_pubsub.fanout.ring import TAKE_MAX_BYTES
 from restate_pubsub.fanout.ring_memory import RingMemory
 from restate_pubsub.fanout.source import MemorySource
-from restate_pubsub.fanout.steps import Chunk, Step
+from restate_pubsub.fanout.steps import Began, Chunk, End, Step
 from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.messages import Batch, Message
 from support.following import Following, encoded, lines, numbers
@@ -430,4 +430,58 @@ async def test_who_comes_late_gets_what_is_behind_as_one_and_then_tokens(hot: bo
     chunk = await anext(steps)
     assert isinstance(chunk, Chunk)
     assert b'201 {"text":"200 "}\n202 {"text":"201 "}\n'.startswith(chunk.data)
+    await hub.close()
+
+
+class Behind(MemorySource):
+    """A log that tells who waits nothing for a while; before the first joined read, `meanwhile` happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = asyncio.Event()
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.most = 10_000
+        """The first answer has no more messages."""
+
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
+        if wait:
+            batch = await super().pull(topic, offset, limit=limit, wait=wait)
+            await self.told.wait()
+            return batch
+        happens, self.meanwhile = self.meanwhile, lambda: None
+        happens()
+        most, self.most = self.most, 10_000
+        return await super().pull(topic, offset, limit=min(limit or most, most), join=join)
+
+
+@pytest.mark.parametrize("way", ["truncated", "cut short"])
+async def test_a_joined_read_that_meets_the_end_of_the_topic_brings_no_news(way: str) -> None:
+    """Its second question, where the first one had no answer for its reader, does not go past what was there either."""
+    log = Behind()
+    log.append("t", *[Message(b'{"text":"a"}')] * 113, *numbers(113, 200))
+
+    def meanwhile() -> None:
+        if way == "truncated":
+            log.truncate("t", 100)
+        log.append("t", *numbers(200, 230))
+        log.close("t")
+
+    log.meanwhile, log.most = meanwhile, 10_000 if way == "truncated" else 14
+    hub = Hub(log, "here", encoded, FeedOptions(linger=60))
+    log.opened = hub.opened
+    joined = encoded(112, Message(b'{"text":"aaa"}'))
+    async with (
+        Following(hub.open("t", Start("latest"))) as live,
+        Following(hub.open("t", Start("offset", 110), join=True)) as late,
+    ):
+        await until(
+            lambda: any(b"=199" in one for one in late.told if isinstance(one, bytes)),
+            "the joined reader to have what was there",
+        )
+        assert 200 == late.reader.feed.window.tail
+        log.told.set()
+        await live.is_told(Began(200), lines(200, 230), End(230))
+        await late.is_told(joined + lines(113, 230), End(230))
     await hub.close()
