@@ -63,11 +63,12 @@ class Readers:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("readers.py")),
-            json.dumps(spec),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LIMIT,
         )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(spec).encode() + b"\n")  # a thousand paths are too long for an argument
         return cls(process)
 
     async def ready(self) -> None:

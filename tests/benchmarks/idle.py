@@ -56,19 +56,19 @@ async def _rates(field: Field, contender: Contender, seconds: float) -> tuple[fl
 
 
 async def idle_topics(field: Field, plan: Plan, results: Results, repetition: int) -> None:
-    """Many topics, a reader on each, in which nothing happens: what they cost Restate, above what it needs anyway."""
+    """Many topics, a reader on each, in which nothing happens: what it costs to find them, and to wait."""
     contenders: list[Contender] = [field.ours, field.eager, field.nchan, *field.peers]
     for contender in turns(contenders, repetition):
         await field.calm()
-        own, memory = cpu_seconds(contender.pids), resident_bytes(contender.pids)
+        memory = resident_bytes(contender.pids)
         _, base = await _rates(field, contender, min(plan.idle_topic_seconds, 10.0))
         paths = [contender.path(topic_name()) for _ in range(plan.idle_topics)]
-        cpu = cpu_seconds(field.restate_pids)
+        own, cpu = cpu_seconds(contender.pids), cpu_seconds(field.restate_pids)
         part = await Readers.open(contender.ports[0], paths, warm=False)
         try:
             await part.ready()
+            await field.calm()  # a stream has its head before its topic is found
             own = cpu_seconds(contender.pids) - own
-            await field.calm()
             memory = resident_bytes(contender.pids) - memory
             opening = cpu_seconds(field.restate_pids) - cpu
             service, restate = await _rates(field, contender, plan.idle_topic_seconds)

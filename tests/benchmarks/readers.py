@@ -1,8 +1,8 @@
 """Cheap readers of event streams, in a process of their own: raw sockets, one epoll, no parsing that is not needed.
 
-A stand-alone program on the standard library: `python readers.py SPEC`, the specification in JSON (see
-`crowd.py`). It prints a line when every stream is ready, and its findings, in JSON, when every stream has ended
-or standard input closes.
+A stand-alone program on the standard library: the first line of standard input is the specification in JSON (see
+`crowd.py`). It prints a line when every stream is ready, and its findings, in JSON, when every stream has ended or
+standard input closes.
 
 Messages are those of `messages.py`: they end in `"t":<time sent, monotonic ns>,"k":"<kind>"}`. The *probes* time
 each of their messages; all other streams only look for the last one.
@@ -135,4 +135,4 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(json.loads(sys.argv[1]))), flush=True)
+    print(json.dumps(run(json.loads(sys.stdin.buffer.readline()))), flush=True)
