@@ -22,6 +22,7 @@ from hyperframe.frame import (
 )
 
 from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ServerConfig
+from restate_pubsub.server.hypercorn_fixes.http2 import RESTATE_FRAME_BYTES, RESTATE_WINDOW_BYTES
 from restate_pubsub.server.hypercorn_fixes.http2_frames import TolerantConnection
 from support.http2 import Http2Client
 from support.waiting import until
@@ -155,6 +156,23 @@ async def test_restate_may_have_any_number_of_requests(serving: Serving) -> None
         await client.until(lambda: client.h2.remote_settings.max_concurrent_streams == UNLIMITED, "the number")
         streams = [client.open(b"/stream") for _ in range(20)]
         await client.until(lambda: all(client.bodies[stream] for stream in streams), "all streams")
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_restate_may_send_much_at_once(serving: Serving, limited: bool) -> None:  # noqa: FBT001
+    """A topic's state comes along with a call; to everybody else the windows of the protocol are announced."""
+    ports = None if limited else frozenset({1})
+    async with (
+        serving(spares=lambda path, _status: path == "/call", ports=ports) as server,
+        Http2Client.connect(server.port) as restate,
+        Http2Client.connect(server.port) as other,
+    ):
+        for client, path in ((restate, b"/call"), (other, b"/")):
+            await client.answer(client.open(path))
+        found, others = restate.h2.remote_settings, other.h2.remote_settings
+        await restate.until(lambda: restate.h2.outbound_flow_control_window > RESTATE_WINDOW_BYTES, "the window")
+        assert (RESTATE_WINDOW_BYTES, RESTATE_FRAME_BYTES) == (found.initial_window_size, found.max_frame_size)
+        assert (65_535, 16_384) == (others.initial_window_size, others.max_frame_size)
 
 
 @pytest.mark.parametrize("path", [b"/", b"/stream", b"/busy", b"/large"])

@@ -4,7 +4,7 @@
 |---|---|
 | `connection` | one TCP connection: clients that vanish, idle time, when bytes are written |
 | `http1` | HTTP/1.1: upgrades, absolute-form targets, pipelining |
-| `http2` | HTTP/2: what one request does wrong ends that request alone |
+| `http2` | HTTP/2: what one request does wrong ends that request alone; Restate may send large calls in few frames |
 | `http2_frames` | the same in the h2 package, below hypercorn |
 | `request_stream` | one request and its body |
 | `send_buffer`, `round_robin` | what an HTTP/2 connection has to send, and in which order |

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 4096
 FEW = 16
 """After so many bytes that were many frames, and after so few requests, the others on this process get their turn."""
+RESTATE_WINDOW_BYTES, RESTATE_FRAME_BYTES = 1024 * 1024, 256 * 1024
+"""What Restate may send of a call before it waits for us: the whole state of a topic comes along with some."""
 ENTRY_OVERHEAD = 32
 """What RFC 9113, section 6.5.2, adds for each header when their size is counted."""
 
@@ -70,10 +72,15 @@ class Http2(H2Protocol):
         await self.has_data.set()
 
     async def _take(self, data: bytes) -> None:
-        """Take what came, in pieces: a few bytes may be thousands of requests, and others are served in between."""
-        for start in range(0, len(data), PIECE_BYTES):
+        """Take what came, in pieces: a few bytes may be thousands of requests, and others are served in between.
+
+        One large frame is one piece: a body is mostly such frames, and each piece has its price.
+        """
+        at = 0
+        while at < len(data):
+            start, at = at, at + max(PIECE_BYTES, self.connection.bytes_of_frame(data, at))
             try:
-                events = self.connection.receive_data(data[start : start + PIECE_BYTES])
+                events = self.connection.receive_data(data[start:at])
             except ProtocolError:
                 await self._flush()
                 await self.send(Closed())
@@ -84,11 +91,9 @@ class Http2(H2Protocol):
 
     def spare(self) -> None:
         """Lift the limits: this connection is Restate's."""
-        if self._limited:
-            self._limited, self._most = False, UNLIMITED
-            self._unread.stop()
-            with contextlib.suppress(ProtocolError):
-                self.connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: UNLIMITED})
+        self._limited, self._most = False, UNLIMITED
+        self._unread.stop()
+        self.connection.announce(streams=UNLIMITED, window=RESTATE_WINDOW_BYTES, frame=RESTATE_FRAME_BYTES)
 
     async def say_goodbye(self) -> None:
         """Tell the client that this connection takes no more requests."""

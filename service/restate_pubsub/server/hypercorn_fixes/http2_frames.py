@@ -88,6 +88,26 @@ class TolerantConnection(H2Connection):
         if stream is not None and stream.open:
             self._prepare_for_sending(stream.acknowledge_received_data(size))
 
+    def announce(self, *, streams: int, window: int, frame: int) -> None:
+        """Allow so many streams at a time, and so many bytes under way, of a stream and of all, and in a frame."""
+        with contextlib.suppress(ProtocolError):  # it is closed
+            self.update_settings(
+                {
+                    SettingCodes.MAX_CONCURRENT_STREAMS: streams,
+                    SettingCodes.INITIAL_WINDOW_SIZE: window,
+                    SettingCodes.MAX_FRAME_SIZE: frame,
+                }
+            )
+            self.increment_flow_control_window(window)
+
+    def bytes_of_frame(self, data: bytes, at: int) -> int:
+        """Return how many bytes from `at` on belong to the frame that is under way there, or begins; at most one's."""
+        waiting = self.incoming_buffer._data  # noqa: SLF001
+        if 0 < len(waiting) < FRAME_HEAD_BYTES:
+            return 0  # not known yet
+        size = int.from_bytes(bytes(waiting[:3]) or data[at : at + 3], "big")
+        return min(size, self.max_inbound_frame_size) + FRAME_HEAD_BYTES - len(waiting)
+
     def receive_data(self, data: Buffer) -> list[Event]:
         """Take what came. A frame that is too large is refused by its head, not when all of it is in memory."""
         events = super().receive_data(data)
