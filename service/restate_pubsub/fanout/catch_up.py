@@ -126,8 +126,8 @@ class CatchUp:
         """
         self._forget_replaced()
         for read in self._reads:
-            if join and read.restarted != self._restarted:
-                continue
+            if read.task.done() or (join and read.restarted != self._restarted):
+                continue  # one that is over is in the pages, as far as it got
             if read.join == join and offset in (read.expected[:1] if exact else read.expected):
                 return read
         mean = self._means[join]

@@ -149,6 +149,11 @@ class Feed:
         else:
             self.puller.pull_now()
 
+    @property
+    def question(self) -> asyncio.Task[int] | None:
+        """The question that is under way where the topic is."""
+        return None if self._locating is None or self._locating.done() else self._locating
+
     def locating(self) -> asyncio.Task[int]:
         """Return the question where the topic is, and its tail; those who ask at the same time share it.
 

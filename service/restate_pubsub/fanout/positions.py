@@ -1,4 +1,8 @@
-"""Where topics are, for those who have to know before they read: who asks at the same time shares the answer."""
+"""Where topics are, for those who have to know before they read: who asks at the same time shares the answer.
+
+A question that is under way may have been answered already, from before what the next one knows of: what it has just
+written itself. So who comes then waits for that one, and shares the question after it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ class Positions:
             PubsubError: what the source raises.
 
         """
+        if (earlier := self._asking.get(topic)) is not None:
+            await asyncio.wait({earlier})
         task = self._asking.get(topic)
         if task is None:
             task = self._asking[topic] = asyncio.create_task(self._source.position(topic), name=f"position {topic}")

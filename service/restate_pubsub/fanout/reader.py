@@ -160,13 +160,13 @@ class Reader:
 
     async def resolve_start(self) -> None:
         """Find out where to begin; waits until the log has answered, or the stream is stopped."""
-        window, asked = self.feed.window, None
+        window, asked, earlier = self.feed.window, None, self.feed.question
         while not self.resolved and not self._stopped:
             found = window.begin(self.start, asked)
             if found is Unknown.NOT_LOCATED:
                 await self._woken()
             elif found is Unknown.ASK:
-                asked = await self._ask()
+                asked = await self._ask(earlier)
             else:
                 self._place(found)
 
@@ -300,12 +300,15 @@ class Reader:
     def _is_behind(self) -> bool:
         return self._next() is Missing.OLDER
 
-    async def _ask(self) -> int | None:
-        """Ask the log for the topic's tail; None if it does not answer now."""
+    async def _ask(self, earlier: asyncio.Task[int] | None) -> int | None:
+        """Ask the log for the topic's tail; None if it does not answer now.
+
+        Nor is the answer to an `earlier` question one: it may be older than what this reader has seen elsewhere.
+        """
         asking = self.feed.locating()
         await self._done(asking)
-        if not asking.done():
-            return None  # stopped
+        if not asking.done() or asking is earlier:
+            return None
         try:
             return asking.result()
         except PubsubError:

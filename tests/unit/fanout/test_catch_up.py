@@ -485,3 +485,37 @@ async def test_a_joined_read_that_meets_the_end_of_the_topic_brings_no_news(way:
         await live.is_told(Began(200), lines(200, 230), End(230))
         await late.is_told(joined + lines(113, 230), End(230))
     await hub.close()
+
+
+class Told(MemorySource):
+    """A log whose answers have four messages; `then` is called when one has come, before anybody hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.then: Callable[[], None] = lambda: None
+
+    async def pull(
+        self, topic: str, offset: int, *, limit: int | None = None, wait: float = 0.0, join: bool = False
+    ) -> Batch:
+        batch = await super().pull(topic, offset, limit=limit if wait else 4, wait=wait, join=join)
+        if not wait:
+            asyncio.get_running_loop().call_soon(self.then)
+        return batch
+
+
+async def test_a_read_that_is_over_is_nothing_to_wait_for() -> None:
+    """It was to bring more: who wants what is missing would look at it again and again, and nobody else had a turn."""
+    log = Told()
+    log.append("t", *numbers(0, 100))
+    hub = Hub(log, "here", encoded, FeedOptions(linger=60))
+    log.opened = hub.opened
+    found = []
+    async with Following(hub.open("t", Start("latest"))) as reader:
+        await reader.resolved()
+        catch_up = reader.reader.feed.catch_up
+        read = catch_up.read(0, READ_BYTES, join=False)
+        log.then = lambda: found.append((read.task.done(), catch_up.read(50, READ_BYTES, join=False) is read))
+        await read.task
+        await until(lambda: found, "the look")
+    assert (True, False) == found[0]
+    await hub.close()
