@@ -17,9 +17,11 @@ from restate_pubsub.fanout.window import Start
 from restate_pubsub.protocol.messages import Batch, Message
 from support.following import encoded
 
-HISTORIES = 60
+HISTORIES = 200
 STEPS = 40
 READERS = 4
+TOKENS = 10
+"""So many messages go on with one another, and then some do not."""
 SECONDS = 20.0
 
 
@@ -70,25 +72,44 @@ class Topic:
         self.log.opened = self.hub.opened
         if chance.random() < 0.7:
             self.log.read = self.hub.read
+        self.period = chance.choice((TOKENS + 5, 50))
         self.written: list[str] = []
         self.head = 0
+
+    def truncate(self) -> None:
+        """Move the head somewhere."""
+        self.head = self.chance.randint(self.head, len(self.written))
+        self.log.truncate("t", self.head)
+
+    def append(self, count: int) -> Batch:
+        """Write messages: some go on with one another."""
+        told = []
+        for at in range(len(self.written), len(self.written) + count):
+            self.written.append(f'{{"text":"{at},"}}' if at % self.period < TOKENS else f"{at}")
+            told.append(Message(self.written[-1].encode()))
+        return self.log.append("t", *told)
 
     async def happens(self) -> None:
         """Write, or truncate; who writes here hands its news over, now or later."""
         if self.chance.random() < 0.1 and self.written:
-            self.head = self.chance.randint(self.head, len(self.written))
-            self.log.truncate("t", self.head)
+            self.truncate()
             return
-        told = []
-        for _ in range(self.chance.choice((1, 1, 2, 9, 70))):
-            at = len(self.written)
-            self.written.append(f'{{"text":"{at},"}}' if at // 5 % 3 else f"{at}")
-            told.append(Message(self.written[-1].encode()))
-        batch = self.log.append("t", *told)
+        batch = self.append(self.chance.choice((1, 1, 2, 9, 70)))
         if self.chance.random() < 0.4:
             self.hub.deliver("t", batch)
         for _ in range(self.chance.choice((0, 0, 2, 10))):
             await asyncio.sleep(0)
+
+    async def ends(self) -> None:
+        """Close the topic; often all of a sudden, with a truncation, and much that nobody has heard of yet."""
+        for _ in range(self.chance.choice((0, 1, 3, 8, 20))):
+            await asyncio.sleep(0)
+        if self.chance.random() < 0.5:
+            self.truncate()
+        if self.chance.random() < 0.5:
+            self.append(self.chance.choice((1, 9, 70)))
+        self.log.close("t")
+        self.log.calm = True
 
     def covers(self, start: int, stop: int) -> str:
         """Return the messages `[start, stop)` as one."""
@@ -130,25 +151,23 @@ class Topic:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed is tried again without a long pause, and a read brings little."""
+    """What failed is tried again without a long pause."""
     for module in (puller, reader):
         monkeypatch.setattr(module, "BACKOFF_FIRST", 0.001)
         monkeypatch.setattr(module, "BACKOFF_LONGEST", 0.002)
-    monkeypatch.setattr(catch_up, "READ_MESSAGES", 16)
-    monkeypatch.setattr(catch_up, "JOINED_READ", 4)
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
-async def test_whoever_reads_gets_what_was_written(seed: int) -> None:
-    topic = Topic(random.Random(seed))
+async def test_whoever_reads_gets_what_was_written(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    topic = Topic(chance := random.Random(seed))
+    monkeypatch.setattr(catch_up, "READ_MESSAGES", chance.choice((2, 16, 4096)))
     await topic.happens()
     readers = []
     for step in range(STEPS):
         await topic.happens()
         if step % (STEPS // READERS) == 0:
             readers.append(asyncio.create_task(topic.read()))
-    topic.log.close("t")
-    topic.log.calm = True
+    await topic.ends()
     try:
         async with asyncio.timeout(SECONDS):
             await asyncio.gather(*readers)
