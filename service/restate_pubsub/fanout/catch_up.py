@@ -29,7 +29,9 @@ ALIGN_BYTES = 64 * 1024
 """A read begins where the object's page begins, so that readers nearby share it, unless that brings more than this
 before what its reader wants."""
 WHOLE_SHARE = 4
-"""A joined read of less than this part of a topic does not ask for the whole: all of it would be sent for each part."""
+"""A joined read of less than this part of a topic does not ask for the whole: all of it would be sent for each part.
+
+Token by token, only a read of all of it does."""
 
 
 class Appetite:

@@ -194,8 +194,8 @@ class _Joiner:
         """Take an entry; False where it is too much."""
         frame, text, size, goes_on = None, b"", len(entry.data), False
         if isinstance(entry, Run):  # its lengths are added up once only: there are as many as messages
-            stop = entry.stop
-            frame, text = (entry.data[: entry.at], entry.data[stop:], entry.event), entry.data[entry.at : stop]
+            frame = entry.frame()
+            text = entry.data[entry.at : len(entry.data) - len(frame[1])]
             goes_on = entry.continues and frame == self._frame and self._size + len(text) <= self._each
             if goes_on:
                 size = len(text)
