@@ -35,6 +35,14 @@ class Holder(NamedTuple):
     failure: str
 
 
+class Strangers(NamedTuple):
+    """Calls of an object for handlers that the program at `url` does not have, and that no program has begun."""
+
+    url: str
+    handlers: list[str]
+    calls: list[Holder]
+
+
 class RestateAdmin:
     """One admin API. Close it when done."""
 
@@ -91,10 +99,41 @@ class RestateAdmin:
             Unavailable: the API is out of reach.
 
         """
-        ids = ", ".join(map(_text, invocations))
+        return await self._invocations(f"id in ({', '.join(map(_text, invocations))})")
+
+    async def strangers(self, name: str) -> Strangers | None:
+        """Return the calls that the object `name` has for handlers that it does not have; None if there is no object.
+
+        Restate tries such a call again and again, and while it does, nothing else writes to its topic.
+
+        Raises:
+            Unavailable: the API is out of reach.
+
+        """
+        service = await self._ask("GET", f"/services/{name}")
+        if service is None:
+            return None
+        deployment = await self._ask("GET", f"/deployments/{service['deployment_id']}") or {}
+        handlers = [handler["name"] for handler in service["handlers"]]
+        calls = await self._invocations(
+            f"target_service_name = {_text(name)} and status != 'completed' and pinned_deployment_id is null "
+            f"and target_handler_name not in ({', '.join(map(_text, handlers))})"
+        )
+        return Strangers(str(deployment.get("uri", "")).rstrip("/"), handlers, calls)
+
+    async def kill(self, invocation: str) -> bool:
+        """End an invocation, wherever it is; False if it has ended.
+
+        Raises:
+            Unavailable: the API is out of reach.
+
+        """
+        return await self._ask("PATCH", f"/invocations/{invocation}/kill") is not None
+
+    async def _invocations(self, where: str) -> list[Holder]:
         sql = (
-            "select id, target_service_key, target_handler_name, status, last_failure "  # noqa: S608 - quoted
-            f"from sys_invocation where id in ({ids})"
+            "select id, target_service_key, target_handler_name, status, last_failure "  # noqa: S608 - quoted by callers
+            f"from sys_invocation where {where}"
         )
         return [
             Holder(
@@ -118,7 +157,7 @@ class RestateAdmin:
                 if response.status != 200:
                     msg = f"Restate's admin API at {self.shown} answered {response.status}"
                     raise Unavailable(msg)
-                answer = await response.json(content_type=None)
+                answer = {} if method == "PATCH" else await response.json(content_type=None)  # a PATCH says nothing
         except (aiohttp.ClientError, OSError) as error:
             msg = f"Restate's admin API at {self.shown} cannot be reached: {reason(error)}"
             raise Unavailable(msg) from None

@@ -19,6 +19,7 @@ from support.harness import (
     change_state,
     free_port,
     publish,
+    query,
     read_all,
     restate_server,
     state_of,
@@ -137,12 +138,12 @@ async def test_a_page_of_another_version_fails_by_name_and_nothing_is_left_out(
     reason = "The page at offset 64 holds neither messages nor runs: another version wrote it"
     (failed,) = await node("pull", restate.ingress_url, topic, "0", "1")
     assert reason in failed["error"]
-    for query in ("", "join=false"):
+    for asked in ("", "join=false"):
 
         def told(said: int = len(service.log)) -> bool:
             return reason in service.log[said:]
 
-        async with stream(service.topic_url(topic, query)) as reader:
+        async with stream(service.topic_url(topic, asked)) as reader:
             await until(told, "the log to say so")
             await change_state(restate, topic, p_1=page)
             assert (await reader.next()).data["text"].startswith("0 ")
@@ -191,11 +192,12 @@ async def reference(restate: RestateServer) -> AsyncIterator[None]:
     try:
         assert process.stdout is not None
         assert {"listening": port} == json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+        said = asyncio.create_task(process.communicate())  # it logs every call, and stops when nobody reads
         await Registrar(restate.admin_url).register(f"http://127.0.0.1:{port}", "pubsub", force=True)
         yield
     finally:
         process.kill()
-        await process.communicate()
+    await said
 
 
 async def _one_topic(restate: RestateServer, written: int, dropped: int) -> tuple[str, int, int]:
@@ -221,7 +223,7 @@ async def test_a_topic_goes_back_to_the_typescript_object(tmp_path: Path) -> Non
         code, out = await service.command("unseal", paged)
         assert (code, "set PUBSUB_PAGES=false first" in out) == (1, True)
         await service.stop()
-        service.env["PUBSUB_PAGES"] = "false"
+        service.env |= {"PUBSUB_PAGES": "false", "PUBSUB_RETAIN_IDLE": "1h"}
         await service.start()
         await call(restate, plain, "append", {"messages": [{"data": n} for n in range(200)]})
         assert not any(key.startswith("p_") for key in await state_of(restate, plain))
@@ -232,7 +234,15 @@ async def test_a_topic_goes_back_to_the_typescript_object(tmp_path: Path) -> Non
         assert not any(key.startswith("p_") for key in await state_of(restate, paged))
         for topic in (paged, plain):
             assert list(range(200)) == await read_all(restate, topic)
+        code, out = await service.command("unseal", "--finish")
+        assert (code, "is still this program's" in out) == (1, True)
         async with reference(restate):
+            left = "select id from sys_invocation where status = 'scheduled' and target_handler_name = 'expire'"
+            assert len(await query(restate, left)) == 1
+            code, out = await service.command("unseal", "--finish")
+            assert (code, "does not know, ended: 1 expire" in out) == (0, True), out
+            assert await query(restate, left) == []
+            assert "ended: none" in (await service.command("unseal", "--finish"))[1]
             for topic in (paged, plain):
                 pulled = await node("pull", restate.ingress_url, topic, "0", "200")
                 assert [{"message": n} for n in range(200)] == pulled
@@ -240,7 +250,8 @@ async def test_a_topic_goes_back_to_the_typescript_object(tmp_path: Path) -> Non
             assert written == await texts(restate, said, len(written))
             assert [b"null"] * 256 + written[256:] == await texts(restate, kept, len(written))  # four pages
         await service.stop()
-        del service.env["PUBSUB_PAGES"]
+        for name in ("PUBSUB_PAGES", "PUBSUB_RETAIN_IDLE"):
+            del service.env[name]
         await service.start()
         for topic in (paged, plain):
             await publish(restate, topic, 201)

@@ -196,12 +196,18 @@ async def call(
         name.replace("_", "-"): value for name, value in headers.items()
     }
     timeout = aiohttp.ClientTimeout(60)
-    async with (
-        aiohttp.ClientSession(timeout=timeout, skip_auto_headers=["content-type"]) as session,
-        session.post(url, data=data, headers=given) as response,
-    ):
-        text = await response.read()
-        return response.status, json.loads(text) if text else None
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, skip_auto_headers=["content-type"]) as session,
+            session.post(url, data=data, headers=given) as response,
+        ):
+            text = await response.read()
+            return response.status, json.loads(text) if text else None
+    except TimeoutError as error:
+        columns = "target, status, created_at, retry_count, last_failure, last_attempt_deployment_id"
+        asked = f"select {columns} from sys_invocation where target_service_key = '{topic}'"  # noqa: S608
+        error.add_note(f"{handler}: Restate says of the topic's calls: {await query(restate, asked)}")
+        raise
 
 
 async def publish(restate: RestateServer, topic: str, *messages: Any) -> None:

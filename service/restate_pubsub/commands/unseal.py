@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from restate_pubsub.commands.command import Command, client_of, load_settings, not_silent, run
+from restate_pubsub.commands.registration import RegistrationFailed
+from restate_pubsub.restate_admin import RestateAdmin
 from restate_pubsub.settings.fields import Settings
 
 
 @click.command(cls=Command)
-@click.argument("topics", nargs=-1, required=True)
-def unseal(topics: tuple[str, ...]) -> None:
+@click.argument("topics", nargs=-1)
+@click.option(
+    "--finish", is_flag=True, help="Once the TypeScript object is registered: end the calls that it does not know."
+)
+def unseal(topics: tuple[str, ...], *, finish: bool) -> None:
     """Turn TOPICS back into the form that `@restatedev/pubsub` reads: each message in a key of its own.
 
     The service must run with PUBSUB_PAGES=false. A topic can be read and written meanwhile.
+
+    A topic has calls of its own for later, which clear what it does not need any more. The TypeScript object has no
+    such handlers: when the time comes, Restate tries the call again and again, and nobody can write to the topic. So
+    run this with --finish, and without topics, as soon as that object is registered.
     """
-    run(_unseal(load_settings(), topics))
+    if finish == bool(topics):
+        msg = "give the topics to turn back; or only --finish, once the TypeScript object is registered"
+        raise click.UsageError(msg)
+    settings = load_settings()
+    run(_finish(settings) if finish else _unseal(settings, topics))
 
 
 async def _unseal(settings: Settings, topics: tuple[str, ...]) -> None:
@@ -29,3 +44,22 @@ async def _unseal(settings: Settings, topics: tuple[str, ...]) -> None:
                 async for done in client.unseal(topic):
                     pages += done
             click.echo(f"{topic}: {pages} pages turned back")
+
+
+async def _finish(settings: Settings) -> None:
+    name = settings.object_name
+    token = settings.auth_token.get_secret_value() if settings.auth_token else None
+    ended: Counter[str] = Counter()
+    async with RestateAdmin(settings.admin_url, token) as admin:
+        while True:
+            found = await admin.strangers(name)
+            if found is None or "unseal" in found.handlers:
+                served = "is not registered" if found is None else f"is still this program's, at {found.url}"
+                msg = f"the object {name!r} {served}: register the TypeScript object first, with force"
+                raise RegistrationFailed(msg)
+            if not found.calls:
+                break
+            for call in found.calls:
+                ended[call.handler] += await admin.kill(call.invocation)
+    calls = ", ".join(f"{count} {handler}" for handler, count in sorted(ended.items()) if count) or "none"
+    click.echo(f"calls that the object at {found.url} does not know, ended: {calls}")
