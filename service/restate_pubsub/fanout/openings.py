@@ -12,18 +12,23 @@ know openings: the question is asked by itself …"""
 EACH_SECONDS = 0.05
 """… unless many have begun at once. Then it is only late, by this for each, and the question would be later still."""
 MOST_SECONDS = 10.0
+AT_ONCE = 64
+"""So many of one process begin at a time. A thousand at once only waited for one another: each held a connection and
+buffers for longer (87 KB of memory a topic instead of 42), and Restate gave up waiting for the first word of a pull,
+suspended it and ran it again (`SUSPEND_AFTER`)."""
 
 
 class Opening:
     """One of them: `word` tells it from others, `asked_at` is the window's tail when it began."""
 
-    __slots__ = ("_began", "_give_up", "_openings", "_timer", "asked_at", "word")
+    __slots__ = ("_began", "_give_up", "_has_place", "_openings", "_timer", "asked_at", "word")
 
     def __init__(self, openings: Openings, asked_at: int, give_up: Callable[[], None]) -> None:
         """Begin; `give_up` is called when it has not been answered for long."""
         self.word = secrets.token_hex(8)
         self.asked_at = asked_at
         self._openings = openings
+        self._has_place = True
         self._give_up = give_up
         self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
@@ -41,11 +46,18 @@ class Opening:
             self._timer.cancel()
             self._timer = None
             self._openings.under_way -= 1
+            self._leave_place()
 
     def _watch(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
+    def _leave_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._openings.room.release()
+
     def _look(self) -> None:
+        self._leave_place()  # whatever keeps it, others need not wait for it
         left = self._began + self._openings.patience - asyncio.get_running_loop().time()
         if left > 0:
             self._watch(left)
@@ -60,6 +72,15 @@ class Openings:
     def __init__(self) -> None:
         """None has begun."""
         self.under_way = 0
+        self.room = asyncio.Semaphore(AT_ONCE)
+
+    async def begin(self, asked_at: Callable[[], int], give_up: Callable[[], None]) -> Opening:
+        """Return an opening when there is room for it; it holds its place until it ends, for `FIRST_SECONDS` at most.
+
+        `asked_at` is asked when it begins.
+        """
+        await self.room.acquire()
+        return Opening(self, asked_at(), give_up)
 
     @property
     def patience(self) -> float:

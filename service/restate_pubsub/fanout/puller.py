@@ -182,7 +182,7 @@ class Puller:
 
     async def _open(self) -> Phase:
         """Ask where the topic is, and pull from there if that is this process's; return what to do then."""
-        opening = self._opening = Opening(self._openings, self._window.tail, self._give_up_opening)
+        opening = self._opening = await self._openings.begin(lambda: self._window.tail, self._give_up_opening)
         wait = self._some_time()
         try:
             phase = await self._answered(self._source.open(self._topic, opening.word, wait=wait), wait)

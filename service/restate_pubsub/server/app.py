@@ -60,6 +60,7 @@ from restate_pubsub.web.middleware.for_restate import ForRestate
 from restate_pubsub.web.middleware.identity import IdentityWatch
 from restate_pubsub.web.middleware.invocations import AfterInvocations, InvocationsFirst
 from restate_pubsub.web.middleware.public_port import PublicPort, left_open, public_ports
+from restate_pubsub.web.middleware.streams import AfterStreams, StreamsFirst
 from restate_pubsub.web.middleware.unread_body import DrainUnreadBody
 from restate_pubsub.web.page_client import routes as page_client
 from restate_pubsub.web.peering import Peering
@@ -185,8 +186,11 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     origins = Origins(settings.cors_origins)
     refusals = RefusalLog()
     keys = keys_from(settings, lambda worked: metrics.keys_fetched(worked=worked))
-    guard = None if keys is None else guard_from(settings, keys, origins.exact, _token_refused(refusals))
-    callers = Callers(settings, limits, guard)
+    callers = Callers(
+        settings,
+        limits,
+        None if keys is None else guard_from(settings, keys, origins.exact, _token_refused(refusals)),
+    )
     admission = Admission(quota_of(settings))
     streams = Streams(settings, hub=hub, health=health, metrics=metrics, callers=callers, admission=admission)
     several = SeveralStreams(
@@ -226,6 +230,7 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
                 await connections.close()
             await asyncio.to_thread(tracing.end)
 
+    cors = _cors(settings, origins, errors, refusals)
     app = Starlette(
         routes=[
             *Probes(health, metrics.registry).routes(),
@@ -236,16 +241,20 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
             Route(settings.sse_path, several.endpoint, methods=["GET"]),
             Route(
                 f"{settings.sse_path}/{{topic:any}}",
-                _by_method(streams, publishing),
+                _by_method(AfterStreams(streams.endpoint), publishing),
                 methods=["GET", "POST", "PUT", "DELETE"],
             ),
         ],
-        middleware=_middleware(settings, at, origins, errors, refusals),
+        middleware=_middleware(settings, at, errors, cors),
         lifespan=lifespan,
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    pages = _traced(app, tracing, settings.sse_path)
+    pages = _traced(
+        StreamsFirst(app, streams.endpoint, cors, sse_path=settings.sse_path, closed_ports=at.without_streams),
+        tracing,
+        settings.sse_path,
+    )
     first = InvocationsFirst(pages, endpoint, restate_path=settings.restate_path, closed_ports=at.without_restate)
     peering = Peering(
         first, incoming, metrics, closed_ports=at.without_restate, on_refused=partial(_peer_refused, refusals)
@@ -253,12 +262,14 @@ def create_service(settings: Settings, *, ports: Sequence[int] = (), tracing: Un
     return Service(peering if settings.advertise else first, hub, health, metrics, ending, incoming)
 
 
-def _by_method(streams: Streams, publishing: Publishing) -> Callable[[Request], Awaitable[Response | StreamResponse]]:
+def _by_method(
+    streams: AfterStreams, publishing: Publishing
+) -> Callable[[Request], Awaitable[Response | StreamResponse]]:
     """Return the endpoint of a topic: one route, so that what refuses a method knows all that there are (`Allow`)."""
 
     async def endpoint(request: Request) -> Response | StreamResponse:
         reads = request.method in ("GET", "HEAD")
-        return await (streams.endpoint(request) if reads else publishing.endpoint(request))
+        return await (streams(request) if reads else publishing.endpoint(request))
 
     return endpoint
 
@@ -293,7 +304,12 @@ class Ports:
     @property
     def without_restate(self) -> frozenset[int]:
         """Where nobody may invoke the object."""
-        return self.public if self.metrics is None else self.public | {self.metrics}
+        return self.public | self.without_streams
+
+    @property
+    def without_streams(self) -> frozenset[int]:
+        """Where there are metrics only."""
+        return frozenset() if self.metrics is None else frozenset({self.metrics})
 
 
 def _endpoint(settings: Settings, pubsub: restate.VirtualObject, along: SentAlong, metrics: Metrics) -> ASGIApp:
@@ -306,22 +322,27 @@ def _endpoint(settings: Settings, pubsub: restate.VirtualObject, along: SentAlon
 
 
 def _middleware(
-    settings: Settings, ports: Ports, origins: Origins, errors: Errors, refusals: RefusalLog
+    settings: Settings, ports: Ports, errors: Errors, cors: Callable[[ASGIApp], ASGIApp]
 ) -> list[Middleware]:
     """Return the layers around the endpoints, from outside in."""
+    return [
+        Middleware(DrainUnreadBody, restate_path=settings.restate_path),
+        Middleware(AnswerErrors, errors=errors),
+        Middleware(PublicPort, public_ports=ports.public, sse_path=settings.sse_path, metrics_port=ports.metrics),
+        Middleware(BodyTimeout, seconds=settings.body_timeout, restate_path=settings.restate_path),
+        Middleware(cors),
+    ]
+
+
+def _cors(settings: Settings, origins: Origins, errors: Errors, refusals: RefusalLog) -> Callable[[ASGIApp], ASGIApp]:
+    """Return what puts the layer for other sites' pages around an application."""
 
     def origin_refused(origin: str, preflight: bool) -> None:  # noqa: FBT001 - a callback's second argument
         if preflight:
             errors.count("origin-not-allowed")
         refusals.note("a page of an origin that is not allowed", origin[:200], "PUBSUB_CORS_ORIGINS")
 
-    return [
-        Middleware(DrainUnreadBody, restate_path=settings.restate_path),
-        Middleware(AnswerErrors, errors=errors),
-        Middleware(PublicPort, public_ports=ports.public, sse_path=settings.sse_path, metrics_port=ports.metrics),
-        Middleware(BodyTimeout, seconds=settings.body_timeout, restate_path=settings.restate_path),
-        Middleware(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused),
-    ]
+    return partial(Cors, path=settings.sse_path, origins=origins, on_refused=origin_refused)
 
 
 def _traced(app: ASGIApp, tracing: Untraced, sse_path: str) -> ASGIApp:

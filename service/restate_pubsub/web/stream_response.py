@@ -13,7 +13,7 @@ from starlette.responses import Response
 from restate_pubsub.protocol.sse import HEARTBEAT, heartbeat_event
 from restate_pubsub.web.opening import Opening, opening_for
 from restate_pubsub.web.pushed_stream import PushedStream
-from restate_pubsub.web.wire import TAKE_OVER
+from restate_pubsub.web.wire import LAST, TAKE_OVER
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -85,15 +85,19 @@ class StreamResponse:
         self._beat = event or HEARTBEAT
         self._opening = Opening(retry, beat=event, places=reader.start.kind != "offset")
 
+    def leaves(self, scope: Scope) -> bool:
+        """Whether it takes the request's connection over."""
+        return self._beats is not None and TAKE_OVER in (scope.get("extensions") or ())
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the topic ends, the client goes, its time is up, or it takes nothing for too long."""
-        take_over = scope.get("extensions", {}).get(TAKE_OVER)
-        if take_over is None or self._beats is None:
+        if self._beats is None or not self.leaves(scope):
             await self._stay(receive, send)
             return
+        take_over = scope["extensions"][TAKE_OVER]
         handed_over = False
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": [*LAST_HEAD]})
+            await send({"type": "http.response.start", "status": 200, "headers": [*LAST_HEAD], LAST: True})
             handed_over = await take_over(self._pushed(self._beats))
         finally:
             if not handed_over:

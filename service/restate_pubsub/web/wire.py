@@ -4,6 +4,9 @@ It is an ASGI extension: `scope["extensions"][TAKE_OVER]` is a `TakeOver`. A str
 response may take the wire, and its task may end; from then on `send` and `receive` mean nothing, and the server has no
 part in the connection. Where the extension is missing (HTTP/2, HTTP/1.0, another server) a stream goes on as any ASGI
 response does.
+
+The message that starts such a response says `LAST: True`: this connection carries no other answer, so that its server
+need not follow it further.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from typing import Protocol
 
 TAKE_OVER = "restate_pubsub.take_over"
+LAST = "restate_pubsub.last"
 
 
 class Wire(Protocol):

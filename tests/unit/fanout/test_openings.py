@@ -10,7 +10,7 @@ import pytest
 from restate_pubsub.fanout import openings
 from restate_pubsub.fanout.feed import FeedOptions
 from restate_pubsub.fanout.hub import Hub
-from restate_pubsub.fanout.openings import EACH_SECONDS, FIRST_SECONDS, MOST_SECONDS, Openings
+from restate_pubsub.fanout.openings import AT_ONCE, EACH_SECONDS, FIRST_SECONDS, MOST_SECONDS, Openings
 from restate_pubsub.fanout.puller import Phase
 from restate_pubsub.fanout.source import MemorySource
 from restate_pubsub.fanout.steps import Began, End, Reset
@@ -101,6 +101,32 @@ def test_with_many_under_way_each_is_waited_for_longer() -> None:
     assert FIRST_SECONDS + 100 * EACH_SECONDS == under_way.patience
     under_way.under_way = 10_000
     assert MOST_SECONDS == under_way.patience
+
+
+async def test_so_many_begin_at_a_time(hub: Hub, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others follow when one was answered, has failed or has gone, and do not wait long for one that is late."""
+    monkeypatch.setattr(openings, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(openings, "EACH_SECONDS", 60.0)
+    log.silent = True
+    readers = [hub.open(f"t{at}", Start()) for at in range(AT_ONCE + 3)]
+    await until(lambda: len(log.words) == AT_ONCE, "those that have room")
+    assert hub.opened("t0", log.words[0], Place(0, 0))
+    await until(lambda: len(log.words) > AT_ONCE, "the next one")
+    await until(lambda: len(log.words) == AT_ONCE + 3, "all of them")
+    assert AT_ONCE + 2 == hub._openings.under_way
+    for reader in readers:
+        reader.close()
+    await hub.close()
+    assert (0, AT_ONCE) == (hub._openings.under_way, hub._openings.room._value)
+
+
+async def test_who_goes_while_there_is_no_room_takes_none(hub: Hub, log: Log) -> None:
+    log.silent = True
+    for at in range(AT_ONCE + 1):
+        hub.open(f"t{at}", Start()).close()
+    await until(lambda: len(log.words) == AT_ONCE, "those that have room")
+    await hub.close()
+    assert (AT_ONCE, AT_ONCE) == (len(log.words), hub._openings.room._value)
 
 
 async def test_none_is_left_under_way(hub: Hub, log: Log) -> None:

@@ -15,7 +15,7 @@ from hypercorn.asyncio import run, serve
 from restate_pubsub.server.hypercorn_fixes import UNLIMITED, ConnectionLimits, ServerConfig, install
 from restate_pubsub.server.hypercorn_fixes.connection import kind_of
 from restate_pubsub.server.wires import Wires
-from restate_pubsub.web.wire import TAKE_OVER, Wire
+from restate_pubsub.web.wire import LAST, TAKE_OVER, Wire
 from support.harness import free_port, listens
 from support.waiting import until
 
@@ -127,7 +127,7 @@ class App:
         taker = Taker()
         self.takers.append(taker)
         headers = [(b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": headers, LAST: True})
         taker.offered = await extensions[TAKE_OVER](taker)
 
     async def large(self, _receive: Any, send: Any) -> None:

@@ -14,6 +14,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from restate_pubsub.server.hypercorn_fixes.handing_over import hand_over
 from restate_pubsub.server.hypercorn_fixes.http1 import Http1
 from restate_pubsub.server.hypercorn_fixes.http2 import Http2
+from restate_pubsub.server.hypercorn_fixes.idle import LATER_SECONDS, IdleWatch
 from restate_pubsub.server.hypercorn_fixes.limits import settings_of, wires_of
 from restate_pubsub.server.hypercorn_fixes.request_stream import Answering, TakingOver
 
@@ -41,6 +42,7 @@ class Connection(TCPServer):
     def __init__(self, *args: Any) -> None:
         """Take what hypercorn gives."""
         super().__init__(*args)
+        self.idle_task: IdleWatch = IdleWatch()
         self._gone = False
         self._lost = False
         self._spared = False
@@ -144,6 +146,12 @@ class Connection(TCPServer):
 
     async def _read_data(self) -> None:
         try:
+            await self._read_to_the_end()
+        finally:
+            self.idle_task.call_off()
+
+    async def _read_to_the_end(self) -> None:
+        try:
             while not self.reader.at_eof():
                 data = await self.reader.read(MAX_RECV)
                 if self._handed_over:
@@ -220,8 +228,9 @@ class Connection(TCPServer):
         return (limits.keep_alive if self._served and not self._late else limits.request) or None
 
     async def _idle_timeout(self) -> None:
+        limit = self._limit()
         try:
-            await asyncio.wait_for(self.context.terminated.wait(), self._limit())
+            await asyncio.wait_for(self.context.terminated.wait(), limit and max(limit - LATER_SECONDS, 0.0))
         except TimeoutError:
             settings_of(self.config)[1].connection_idle()
             if isinstance(self.protocol.protocol, Http1):

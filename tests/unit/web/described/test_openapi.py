@@ -50,7 +50,7 @@ def test_it_is_openapi(env: dict[str, str], *, public: bool) -> None:
 async def test_every_route_and_method_is_described_and_nothing_else(env: dict[str, str]) -> None:
     """Restate's own endpoint aside, which is the only one that is mounted."""
     service = create_service(load(env))
-    routes = cast("Starlette", service.app._app).routes  # type: ignore[attr-defined]
+    routes = cast("Starlette", service.app._app._app).routes  # type: ignore[attr-defined]
     served: dict[str, set[str]] = {}
     for route in routes:
         if isinstance(route, Mount):
