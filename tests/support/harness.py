@@ -27,11 +27,17 @@ from support.waiting import PATIENCE, until
 ROOT = Path(__file__).parents[2]
 
 
+PORTS = range(12_000, 32_000)
+"""Below those from which the system takes one for each outgoing connection (32,768 and more): a port that is free now
+must still be so when a server binds it."""
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a TCP port that nobody uses."""
+    while True:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", secrets.choice(PORTS)))
+            return int(sock.getsockname()[1])
 
 
 def restate_server(folder: Path, node: str = "pubsub-test", **env: str) -> RestateServer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from collections import deque
 from collections.abc import Callable
 
 FIRST_SECONDS = 1.0
@@ -16,6 +18,9 @@ AT_ONCE = 64
 """So many of one process begin at a time. A thousand at once only waited for one another: each held a connection and
 buffers for longer (87 KB of memory a topic instead of 42), and Restate gave up waiting for the first word of a pull,
 suspended it and ran it again (`SUSPEND_AFTER`)."""
+PLACE_SECONDS = 0.3
+"""One that is not answered by then gives its place to the next. If none was answered since it began, it is not that
+there are many, and all go on: who waits for a topic that Restate answers for does not wait for those that hang."""
 
 
 class Opening:
@@ -33,7 +38,7 @@ class Opening:
         self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
         openings.under_way += 1
-        self._watch(FIRST_SECONDS)
+        self._watch(PLACE_SECONDS)
 
     @property
     def answered(self) -> bool:
@@ -51,13 +56,13 @@ class Opening:
     def _watch(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
-    def _leave_place(self) -> None:
+    def _leave_place(self, *, late: bool = False) -> None:
         if self._has_place:
             self._has_place = False
-            self._openings.room.release()
+            self._openings.leave(since=self._began if late else None)
 
     def _look(self) -> None:
-        self._leave_place()  # whatever keeps it, others need not wait for it
+        self._leave_place(late=True)
         left = self._began + self._openings.patience - asyncio.get_running_loop().time()
         if left > 0:
             self._watch(left)
@@ -67,22 +72,50 @@ class Opening:
 
 
 class Openings:
-    """How many of one process have not been answered yet."""
+    """How many of one process have not been answered yet, and who waits for a place among them."""
 
     def __init__(self) -> None:
         """None has begun."""
         self.under_way = 0
-        self.room = asyncio.Semaphore(AT_ONCE)
+        self.free = AT_ONCE
+        """How many more may begin; less than none while those go on that waited too long."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._moved_at = 0.0
 
     async def begin(self, asked_at: Callable[[], int], give_up: Callable[[], None]) -> Opening:
-        """Return an opening when there is room for it; it holds its place until it ends, for `FIRST_SECONDS` at most.
-
-        `asked_at` is asked when it begins.
-        """
-        await self.room.acquire()
+        """Return an opening when there is a place for it; `asked_at` is asked when it begins."""
+        if self.free > 0:
+            self.free -= 1
+        else:
+            await self._turn()
         return Opening(self, asked_at(), give_up)
+
+    def leave(self, *, since: float | None) -> None:
+        """One needs its place no more; if it is late, it had it `since` then."""
+        if since is None:
+            self._moved_at = asyncio.get_running_loop().time()
+        self.free += 1
+        stalled = since is not None and self._moved_at <= since
+        while self._waiting and (stalled or self.free > 0):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.free -= 1
+                turn.set_result(None)
 
     @property
     def patience(self) -> float:
         """For how many seconds one is waited for."""
         return min(FIRST_SECONDS + EACH_SECONDS * self.under_way, MOST_SECONDS)
+
+    async def _turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(turn)
+            else:  # it came, and nobody takes it
+                self.leave(since=None)
+            raise

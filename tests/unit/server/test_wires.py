@@ -242,3 +242,24 @@ async def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert handing_over.missing() is None
     monkeypatch.setattr(handing_over, "TCPServer", type("TCPServer", (), {}))
     assert "hypercorn's TCPServer._read_data" == handing_over.missing()
+
+
+@pytest.mark.parametrize("goes", ["closes", "closes its side", "resets"])
+@pytest.mark.parametrize("behind", [b"", b"garbage", GET])
+async def test_a_client_that_goes_right_behind_its_request_leaves_nothing(
+    server: Server, goes: str, behind: bytes
+) -> None:
+    """Its end is there before its stream is, and no heartbeat has to find out."""
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+    for client in clients:
+        client.sendall(GET + behind)
+        if goes == "closes its side":
+            client.shutdown(socket.SHUT_WR)
+            continue
+        if goes == "resets":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    await server.nothing_left()
+    await until(lambda: all("gone" in one.told for one in server.app.takers if one.offered), "the takers to be told", 1)
+    for client in clients:
+        client.close()

@@ -11,7 +11,7 @@ import structlog
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, Event, RawData, Updated
 
-from restate_pubsub.server.hypercorn_fixes.handing_over import hand_over
+from restate_pubsub.server.hypercorn_fixes.handing_over import hand_over, has_ended
 from restate_pubsub.server.hypercorn_fixes.http1 import Http1
 from restate_pubsub.server.hypercorn_fixes.http2 import Http2
 from restate_pubsub.server.hypercorn_fixes.idle import LATER_SECONDS, IdleWatch
@@ -125,7 +125,7 @@ class Connection(TCPServer):
     def _hand_over(self, event: TakingOver) -> None:
         """Give the transport away: for everything here it is as if the client had gone, and nothing is closed."""
         wires = wires_of(self.config)
-        if wires is None or self._gone or self.writer.transport.is_closing():
+        if wires is None or self._gone or self.writer.transport.is_closing() or has_ended(self.reader):
             return
         event.taken = self._handed_over = True
         head, self._gathered = bytes(self._gathered or b""), None
