@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import click
 
 from restate_pubsub.commands.command import Command, client_of, load_settings, not_silent, run
 from restate_pubsub.commands.registration import RegistrationFailed
-from restate_pubsub.restate_admin import RestateAdmin
+from restate_pubsub.restate_admin import RestateAdmin, Strangers
 from restate_pubsub.settings.fields import Settings
+
+ROUNDS, PAUSE_SECONDS = 60, 0.5
+"""So often it is looked for calls that are left, and so far apart: one that was ended may be listed for a moment."""
 
 
 @click.command(cls=Command)
@@ -47,19 +51,29 @@ async def _unseal(settings: Settings, topics: tuple[str, ...]) -> None:
 
 
 async def _finish(settings: Settings) -> None:
-    name = settings.object_name
     token = settings.auth_token.get_secret_value() if settings.auth_token else None
     ended: Counter[str] = Counter()
     async with RestateAdmin(settings.admin_url, token) as admin:
-        while True:
-            found = await admin.strangers(name)
-            if found is None or "unseal" in found.handlers:
-                served = "is not registered" if found is None else f"is still this program's, at {found.url}"
-                msg = f"the object {name!r} {served}: register the TypeScript object first, with force"
-                raise RegistrationFailed(msg)
-            if not found.calls:
-                break
+        found = await _strangers(admin, settings.object_name)
+        for _ in range(ROUNDS):
             for call in found.calls:
                 ended[call.handler] += await admin.kill(call.invocation)
+            if not found.calls:
+                break
+            await asyncio.sleep(PAUSE_SECONDS)
+            found = await _strangers(admin, settings.object_name)
+    if found.calls:
+        call = found.calls[0]
+        msg = f"calls keep coming that it does not know ({call.handler} of topic {call.topic!r}): stop who makes them"
+        raise RegistrationFailed(msg)
     calls = ", ".join(f"{count} {handler}" for handler, count in sorted(ended.items()) if count) or "none"
     click.echo(f"calls that the object at {found.url} does not know, ended: {calls}")
+
+
+async def _strangers(admin: RestateAdmin, name: str) -> Strangers:
+    found = await admin.strangers(name)
+    if found is None or "unseal" in found.handlers:
+        served = "is not registered" if found is None else f"is still this program's, at {found.url}"
+        msg = f"the object {name!r} {served}: register the TypeScript object first, with force"
+        raise RegistrationFailed(msg)
+    return found
