@@ -36,11 +36,16 @@ class Holder(NamedTuple):
 
 
 class Strangers(NamedTuple):
-    """Calls of an object for handlers that the program at `url` does not have, and that no program has begun."""
+    """Calls of an object that the program at `url` cannot serve, which has these `handlers`.
+
+    `lost` are for handlers that it does not have, and no program has begun them; `elsewhere` are those that another one
+    has begun or is beginning, and that may send more, but for pulls, which only wait.
+    """
 
     url: str
     handlers: list[str]
-    calls: list[Holder]
+    lost: list[Holder]
+    elsewhere: list[Holder]
 
 
 class RestateAdmin:
@@ -102,9 +107,10 @@ class RestateAdmin:
         return await self._invocations(f"id in ({', '.join(map(_text, invocations))})")
 
     async def strangers(self, name: str) -> Strangers | None:
-        """Return the calls that the object `name` has for handlers that it does not have; None if there is no object.
+        """Return the calls of the object `name` that are not for the program that has it; None if there is no object.
 
-        Restate tries such a call again and again, and while it does, nothing else writes to its topic.
+        Restate tries a call for a handler that is not there again and again, and meanwhile nothing else writes to its
+        topic.
 
         Raises:
             Unavailable: the API is out of reach.
@@ -115,11 +121,16 @@ class RestateAdmin:
             return None
         deployment = await self._ask("GET", f"/deployments/{service['deployment_id']}") or {}
         handlers = [handler["name"] for handler in service["handlers"]]
-        calls = await self._invocations(
-            f"target_service_name = {_text(name)} and status != 'completed' and pinned_deployment_id is null "
-            f"and target_handler_name not in ({', '.join(map(_text, handlers))})"
+        here, there = f"pinned_deployment_id = {_text(service['deployment_id'])}", "pinned_deployment_id is not null"
+        unknown = f"target_handler_name not in ({', '.join(map(_text, handlers))})"
+        open_ = f"target_service_name = {_text(name)} and status != 'completed'"
+        lost = f"{open_} and {unknown} and not ({there}) and status != 'running'"
+        elsewhere = (
+            f"{open_} and target_handler_name != 'pull' and "
+            f"(({there} and not ({here})) or ({unknown} and status = 'running'))"
         )
-        return Strangers(str(deployment.get("uri", "")).rstrip("/"), handlers, calls)
+        uri = str(deployment.get("uri", "")).rstrip("/")
+        return Strangers(uri, handlers, await self._invocations(lost), await self._invocations(elsewhere))
 
     async def kill(self, invocation: str) -> bool:
         """End an invocation, wherever it is; False if it has ended.
@@ -152,7 +163,7 @@ class RestateAdmin:
             self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
         try:
             async with self._session.request(method, self._url + path, json=body, proxy=self._proxy) as response:
-                if response.status == 404:
+                if response.status == 404 or (method == "PATCH" and response.status == 409):  # it has ended
                     return None
                 if response.status != 200:
                     msg = f"Restate's admin API at {self.shown} answered {response.status}"

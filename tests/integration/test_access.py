@@ -581,8 +581,11 @@ async def test_of_two_addresses_the_first_serves_only_the_streams(tmp_path: Path
         outside, inside = f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}"
         status, body, _ = await get(f"{outside}/health/ready")
         assert (status, body) == (503, {"status": "not ready"})
-        status, body, _ = await get(f"{inside}/health/ready")
-        assert "register" in body["reason"]
+
+        async def says_why() -> bool:
+            return "register" in (await get(f"{inside}/health/ready"))[1]["reason"]
+
+        await until(says_why, "Restate to be asked, and the reason")
         code, out = await service.command("register")
         assert code == 0, out
         assert f":{internal}/restate" in out

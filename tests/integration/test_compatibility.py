@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from restate_pubsub.commands.local_restate import RestateServer
 from restate_pubsub.commands.registration import Registrar
+from restate_pubsub.restate_admin import RestateAdmin
 from support.harness import (
     ROOT,
     Service,
@@ -305,3 +308,13 @@ async def test_a_topic_of_the_typescript_object_goes_on_here(tmp_path: Path) -> 
     finally:
         await service.stop()
         await restate.stop()
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_call_that_has_ended_is_none_to_be_killed(restate: RestateServer, topic: str) -> None:
+    """Restate keeps it for its key, and says so."""
+    await call(restate, topic, "publish", 1, idempotency_key=topic)
+    listed = f"select id from sys_invocation where target_service_key = '{topic}' and status = 'completed'"  # noqa: S608
+    (kept,) = await until(lambda: query(restate, listed), "the call to be listed")
+    async with RestateAdmin(restate.admin_url) as admin:
+        assert not await admin.kill(kept["id"])

@@ -233,13 +233,20 @@ async def subscribed(restate: RestateServer, topic: str, count: int = 1) -> None
 
 
 async def query(restate: RestateServer, sql: str) -> list[dict[str, Any]]:
-    """Ask Restate's SQL."""
-    async with (
-        aiohttp.ClientSession(headers={"accept": "application/json"}) as session,
-        session.post(f"{restate.admin_url}/query", json={"query": sql}) as response,
-    ):
-        rows: list[dict[str, Any]] = (await response.json())["rows"]
-        return rows
+    """Ask Restate's SQL, which does not find its own partitions for a moment after the start."""
+    said: dict[str, Any] = {}
+
+    async def answered() -> bool:
+        async with (
+            aiohttp.ClientSession(headers={"accept": "application/json"}) as session,
+            session.post(f"{restate.admin_url}/query", json={"query": sql}) as response,
+        ):
+            said.update(await response.json())
+            return "rows" in said
+
+    await until(answered, f"the answer to {sql}")
+    rows: list[dict[str, Any]] = said["rows"]
+    return rows
 
 
 async def state_of(restate: RestateServer, topic: str) -> dict[str, str]:

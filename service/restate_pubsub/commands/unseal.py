@@ -56,14 +56,20 @@ async def _finish(settings: Settings) -> None:
     async with RestateAdmin(settings.admin_url, token) as admin:
         found = await _strangers(admin, settings.object_name)
         for _ in range(ROUNDS):
-            for call in found.calls:
+            for call in found.lost:
                 ended[call.handler] += await admin.kill(call.invocation)
-            if not found.calls:
+            if not found.lost and not found.elsewhere:
                 break
             await asyncio.sleep(PAUSE_SECONDS)
             found = await _strangers(admin, settings.object_name)
-    if found.calls:
-        call = found.calls[0]
+    if found.elsewhere:
+        call = found.elsewhere[0]
+        how = ": ".join(filter(None, (call.status, call.failure)))
+        what = f"{call.handler} of topic {call.topic!r} has begun in another program and does not end there ({how})"
+        msg = f"{what}: see that it does, or kill {call.invocation}; then run this again"
+        raise RegistrationFailed(msg)
+    if found.lost:
+        call = found.lost[0]
         msg = f"calls keep coming that it does not know ({call.handler} of topic {call.topic!r}): stop who makes them"
         raise RegistrationFailed(msg)
     calls = ", ".join(f"{count} {handler}" for handler, count in sorted(ended.items()) if count) or "none"

@@ -45,29 +45,31 @@ class Opening:
         """Whether it has said where the topic is, or was given up."""
         return self._timer is None
 
-    def end(self) -> None:
-        """Wait for it no more: it is answered, or has failed."""
+    def end(self, *, answered: bool = True) -> None:
+        """Wait for it no more: it is answered, or has failed, or nobody wants it any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._openings.under_way -= 1
+            if answered:
+                self._openings.answered_at = asyncio.get_running_loop().time()
             self._leave_place()
 
     def _watch(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
-    def _leave_place(self, *, late: bool = False) -> None:
+    def _leave_place(self, *, stalled: bool = False) -> None:
         if self._has_place:
             self._has_place = False
-            self._openings.leave(since=self._began if late else None)
+            self._openings.leave(stalled=stalled)
 
     def _look(self) -> None:
-        self._leave_place(late=True)
+        self._leave_place(stalled=self._openings.answered_at < self._began)
         left = self._began + self._openings.patience - asyncio.get_running_loop().time()
         if left > 0:
             self._watch(left)
         else:
-            self.end()
+            self.end(answered=False)
             self._give_up()
 
 
@@ -79,8 +81,9 @@ class Openings:
         self.under_way = 0
         self.free = AT_ONCE
         """How many more may begin; less than none while those go on that waited too long."""
+        self.answered_at = 0.0
+        """When the last one was answered, by the loop's clock."""
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._moved_at = 0.0
 
     async def begin(self, asked_at: Callable[[], int], give_up: Callable[[], None]) -> Opening:
         """Return an opening when there is a place for it; `asked_at` is asked when it begins."""
@@ -90,12 +93,9 @@ class Openings:
             await self._turn()
         return Opening(self, asked_at(), give_up)
 
-    def leave(self, *, since: float | None) -> None:
-        """One needs its place no more; if it is late, it had it `since` then."""
-        if since is None:
-            self._moved_at = asyncio.get_running_loop().time()
+    def leave(self, *, stalled: bool = False) -> None:
+        """One needs its place no more; `stalled`: none is answered, so that nobody is to wait any longer."""
         self.free += 1
-        stalled = since is not None and self._moved_at <= since
         while self._waiting and (stalled or self.free > 0):
             turn = self._waiting.popleft()
             if not turn.done():
@@ -117,5 +117,5 @@ class Openings:
                 with contextlib.suppress(ValueError):
                     self._waiting.remove(turn)
             else:  # it came, and nobody takes it
-                self.leave(since=None)
+                self.leave()
             raise

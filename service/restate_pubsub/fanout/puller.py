@@ -188,7 +188,7 @@ class Puller:
             phase = await self._answered(self._source.open(self._topic, opening.word, wait=wait), wait)
             asks = self._opening is None or not opening.answered
         finally:
-            opening.end()
+            opening.end(answered=False)
             self._opening = None
         if asks and phase is Phase.PULLING:
             await self._locate()

@@ -113,7 +113,7 @@ async def test_so_many_begin_at_a_time(hub: Hub, log: Log, monkeypatch: pytest.M
         begun = len(log.words)
         assert hub.opened(f"t{done}", log.words[done], Place(0, 0))
         await until(lambda begun=begun: len(log.words) == begun + 1, "the next one")  # type: ignore[misc]
-    hub._openings.leave(since=0.0)  # a late one, while others are answered
+    hub._openings.leave()  # a late one, while others are answered
     await until(lambda: len(log.words) == AT_ONCE + 3, "the last one")
     for reader in readers:
         reader.close()
@@ -136,6 +136,37 @@ async def test_those_that_hang_hold_up_nobody(hub: Hub, log: Log, monkeypatch: p
     assert asyncio.get_running_loop().time() - began < 1
     await hub.close()
     assert (0, AT_ONCE) == (hub._openings.under_way, hub._openings.free)
+
+
+async def test_neither_do_readers_who_leave_those_that_hang(
+    hub: Hub, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opening that nobody wants any more is not one that was answered."""
+    monkeypatch.setattr(openings, "PLACE_SECONDS", 0.2)
+    log.silent = True
+    hanging = [hub.open(f"hangs{at}", Start()) for at in range(10 * AT_ONCE)]
+    began = asyncio.get_running_loop().time()
+    await until(lambda: len(log.words) == AT_ONCE, "those that have a place")
+    while len(log.words) < 10 * AT_ONCE and asyncio.get_running_loop().time() - began < 1:
+        await asyncio.sleep(0.02)
+        leaving = hanging.pop(0)
+        leaving.close()
+        hub._retire(leaving.feed)
+    assert 10 * AT_ONCE == len(log.words)
+
+
+async def test_one_that_is_late_is_an_answer_nevertheless(hub: Hub, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Restate takes its time, there are no more at a time than places, and late ones."""
+    monkeypatch.setattr(openings, "PLACE_SECONDS", 0.1)
+    log.silent = True
+    for at in range(10 * AT_ONCE):
+        hub.open(f"t{at}", Start())
+    await until(lambda: len(log.words) == AT_ONCE, "those that have a place")
+    for at in range(3):  # what was let go meanwhile is late as well: it began before an answer
+        await asyncio.sleep(0.05)
+        assert hub.opened(f"t{at}", log.words[at], Place(0, 0))
+    await asyncio.sleep(0.05)
+    assert len(log.words) <= 4 * AT_ONCE
 
 
 async def test_who_goes_while_there_is_no_place_takes_none(hub: Hub, log: Log) -> None:

@@ -59,9 +59,23 @@ async def test_one_that_is_called_off_does_not_begin_in_a_group_that_ends() -> N
     watch, action = IdleWatch(), Action()
     async with TaskGroup(asyncio.get_running_loop()) as group:
         await watch.restart(group, action)
-        watch.call_off()
+        watch.end()
+        await watch.restart(group, action)
     await asyncio.sleep(2 * LATER_SECONDS)
     assert 0 == action.began
+
+
+async def test_what_was_asked_for_last_counts() -> None:
+    """While a watch is being stopped, more may come: two ends of requests, or an end and a beginning."""
+    watch, action = IdleWatch(), Action()
+    async with TaskGroup(asyncio.get_running_loop()) as group:
+        await watch.restart(group, action)
+        await until(lambda: 1 == action.began, "the watch to begin")
+        await asyncio.gather(watch.restart(group, action), watch.restart(group, action))
+        await until(lambda: 2 == action.began, "one watch to begin")
+        await asyncio.gather(watch.restart(group, action), watch.stop())
+        await asyncio.sleep(2 * LATER_SECONDS)
+        assert (2, 2) == (action.began, action.ended)
 
 
 async def test_a_limit_that_is_shorter_than_the_moment_holds(serving: Serving) -> None:

@@ -148,7 +148,7 @@ class Connection(TCPServer):
         try:
             await self._read_to_the_end()
         finally:
-            self.idle_task.call_off()
+            self.idle_task.end()
 
     async def _read_to_the_end(self) -> None:
         try:

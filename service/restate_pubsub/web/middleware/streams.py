@@ -60,8 +60,9 @@ class StreamsFirst:
             outcome: Response | StreamResponse | Exception = await self._endpoint(Request(scope, receive))
         except Exception as error:  # noqa: BLE001 - the layers below answer it
             outcome = error
-        scope[_OUTCOME] = outcome
         leaves = isinstance(outcome, StreamResponse) and outcome.leaves(scope)
+        scope[_OUTCOME] = outcome
+        del outcome  # an error refers to this frame, and may not be referred to by it: each refusal would be a circle
         await (self._stream if leaves else self._app)(scope, receive, send)
 
 
@@ -81,7 +82,10 @@ class AfterStreams:
         """
         outcome: Response | StreamResponse | Exception | None = request.scope.pop(_OUTCOME, None)
         if isinstance(outcome, Exception):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome
         return await self._endpoint(request) if outcome is None else outcome
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from functools import partial
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from starlette.applications import Starlette
@@ -131,6 +134,37 @@ async def test_everything_else_comes_out_below_the_layers(
     assert (answered, asked.refused, asked.endpoint_calls, asked.past_the_layers) == (status, refused, 1, 0)
     assert asked.origins == [OTHER_SITE]
     assert status >= 400 or headers[b"vary"] == b"Origin"
+
+
+class Refused(Exception):
+    """A refusal of its own."""
+
+
+async def test_a_refusal_leaves_no_circle_to_the_collector() -> None:
+    """A crowd that is refused would leave thousands."""
+
+    async def refuse(_request: Request) -> Response:
+        raise Refused
+
+    async def answered(request: Request, send: Any) -> None:
+        with contextlib.suppress(Refused):
+            await AfterStreams(refuse)(request)
+        await send({"type": "http.response.start", "status": 403, "headers": []})
+
+    async def layers(scope: Scope, receive: Any, send: Any) -> None:
+        await answered(Request(scope, receive), send)
+
+    app = StreamsFirst(layers, refuse, lambda app: app, sse_path="/pubsub", closed_ports=())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            scope = {"type": "http", "path": "/pubsub/a", "server": None, "extensions": {TAKE_OVER: None}}
+            await app(scope, cast("Any", None), AsyncMock())
+            del scope
+        assert [] == [one for one in gc.get_objects() if isinstance(one, Refused)]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("port", "path"), [(METRICS, "/pubsub/a"), (INTERNAL, "/other/a"), (INTERNAL, "/pubsub-b/a")])
