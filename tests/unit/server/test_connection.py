@@ -105,6 +105,23 @@ async def test_an_idle_http2_connection_is_told(serving: Serving) -> None:
         assert "ConnectionTerminated" in [type(event).__name__ for event in client.events]
 
 
+@pytest.mark.parametrize("path", [b"/stream", b"/busy", b"/unread"])
+async def test_an_http2_connection_whose_last_request_was_taken_back_is_idle(serving: Serving, path: bytes) -> None:
+    """As that of a browser that has closed its only stream; another one in progress keeps it."""
+    async with serving(request=SHORT, keep_alive=SHORT) as server, Http2Client.connect(server.port) as client:
+        first, second = client.open(path), client.open(b"/stream")
+        await client.begun(second)
+        client.h2.reset_stream(first)
+        client.flush()
+        await asyncio.sleep(3 * SHORT)
+        assert 0 == server.seen.idle
+        client.h2.reset_stream(second)
+        client.flush()
+        await client.end()
+        assert 1 == server.seen.idle
+        server.app.release.set()
+
+
 @pytest.mark.parametrize("path", [b"/stream", b"/unread"])
 async def test_a_request_in_the_making_is_no_idle_connection(serving: Serving, path: bytes) -> None:
     """A stream, and an answer that takes its time."""

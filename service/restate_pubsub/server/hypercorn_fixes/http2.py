@@ -118,8 +118,11 @@ class Http2(H2Protocol):
             elif _opens_all_windows(event):
                 windows = True
             else:
+                taken_back_late = isinstance(event, StreamReset) and event.stream_id in self.streams
                 with contextlib.suppress(ProtocolError):  # about a stream that has ended meanwhile
                     await super()._handle_events([event])
+                if taken_back_late and not self.streams:  # its application's end says nothing any more
+                    await self.send(Updated(idle=True))
         if windows:  # once, however often it was said: it is a walk over all streams
             await self._window_updated(None)
         await self._flush()
