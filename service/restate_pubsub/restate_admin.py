@@ -81,10 +81,7 @@ class RestateAdmin:
 
         """
         service = await self._ask("GET", f"/services/{name}")
-        if service is None:
-            return None
-        deployment = await self._ask("GET", f"/deployments/{service['deployment_id']}") or {}
-        return Registered(str(deployment.get("uri", "")).rstrip("/"), service.get("metadata") or {})
+        return None if service is None else Registered(await self._url_of(service), service.get("metadata") or {})
 
     async def held(self, name: str, topic: str | None = None) -> dict[str, str]:
         """Return the invocations that hold topics of the object `name` at this moment, by topic.
@@ -119,18 +116,14 @@ class RestateAdmin:
         service = await self._ask("GET", f"/services/{name}")
         if service is None:
             return None
-        deployment = await self._ask("GET", f"/deployments/{service['deployment_id']}") or {}
         handlers = [handler["name"] for handler in service["handlers"]]
-        here, there = f"pinned_deployment_id = {_text(service['deployment_id'])}", "pinned_deployment_id is not null"
         unknown = f"target_handler_name not in ({', '.join(map(_text, handlers))})"
         open_ = f"target_service_name = {_text(name)} and status != 'completed'"
-        lost = f"{open_} and {unknown} and not ({there}) and status != 'running'"
-        elsewhere = (
-            f"{open_} and target_handler_name != 'pull' and "
-            f"(({there} and not ({here})) or ({unknown} and status = 'running'))"
-        )
-        uri = str(deployment.get("uri", "")).rstrip("/")
-        return Strangers(uri, handlers, await self._invocations(lost), await self._invocations(elsewhere))
+        lost = f"{open_} and {unknown} and pinned_deployment_id is null and status != 'running'"
+        begun = f"(pinned_deployment_id != {_text(service['deployment_id'])} or ({unknown} and status = 'running'))"
+        elsewhere = f"{open_} and target_handler_name != 'pull' and {begun}"  # a pin that is null is no other one
+        url = await self._url_of(service)
+        return Strangers(url, handlers, await self._invocations(lost), await self._invocations(elsewhere))
 
     async def kill(self, invocation: str) -> bool:
         """End an invocation, wherever it is; False if it has ended.
@@ -140,6 +133,10 @@ class RestateAdmin:
 
         """
         return await self._ask("PATCH", f"/invocations/{invocation}/kill") is not None
+
+    async def _url_of(self, service: dict[str, Any]) -> str:
+        deployment = await self._ask("GET", f"/deployments/{service['deployment_id']}") or {}
+        return str(deployment.get("uri", "")).rstrip("/")
 
     async def _invocations(self, where: str) -> list[Holder]:
         sql = (

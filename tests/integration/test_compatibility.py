@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,35 @@ async def test_a_call_that_has_ended_is_none_to_be_killed(restate: RestateServer
     (kept,) = await until(lambda: query(restate, listed), "the call to be listed")
     async with RestateAdmin(restate.admin_url) as admin:
         assert not await admin.kill(kept["id"])
+
+
+async def test_a_call_that_has_begun_here_is_waited_for_and_not_ended(tmp_path: Path) -> None:
+    """It may send more calls for later, so `unseal --finish` is not done before."""
+    restate, topic = restate_server(tmp_path), topic_name()
+    await restate.start()
+    service = Service(restate)
+    try:
+        await service.start()
+        assert service.process is not None
+        service.process.send_signal(signal.SIGSTOP)
+        await call(restate, topic, "append/send", {"messages": [{"data": 1}]})
+
+        async def running() -> bool:
+            return bool(await query(restate, "select id from sys_invocation where status = 'running'"))
+
+        await until(running, "the call to begin")
+        async with reference(restate), RestateAdmin(restate.admin_url) as admin:
+            found = await admin.strangers("pubsub")
+            assert found is not None
+            assert ([], [(topic, "append")]) == (found.lost, [(one.topic, one.handler) for one in found.elsewhere])
+            service.process.send_signal(signal.SIGCONT)
+
+            async def ended() -> bool:
+                left = await admin.strangers("pubsub")
+                return left is not None and not left.elsewhere
+
+            await until(ended, "the call to end")
+        assert "m_0" in await state_of(restate, topic)
+    finally:
+        await service.stop()
+        await restate.stop()

@@ -136,8 +136,7 @@ class RequestStream(HTTPStream):
     async def app_send(self, message: Any) -> None:
         """Take what the application sends. A head of which it says that it is the last one is written here.
 
-        That is half of what such an answer costs in h11, which checks what we know of our own headers, and follows a
-        connection with which it has nothing more to do.
+        h11 would check our own headers, and follow a connection with which it has nothing more to do.
         """
         if message is None or LAST not in message or self.state is not ASGIHTTPState.REQUEST:
             await super().app_send(message)
